@@ -8,6 +8,7 @@ use super::scalar::{host_and_port, is_host_name};
 use super::shape::{Decode, Spanned};
 use super::yaml;
 use crate::decision::plan::{Address, EndpointSpec, Source, Target};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Compiler<'_> {
@@ -46,9 +47,10 @@ impl Compiler<'_> {
         path: &str,
     ) -> Source {
         let mut specs: Vec<EndpointSpec> = Vec::with_capacity(listed.len());
+        let mut seen = BTreeSet::new();
         for (index, endpoint) in listed.iter().enumerate() {
             let path = format!("{path}.endpoints[{index}]");
-            if specs.iter().any(|spec| spec.target == endpoint.target) {
+            if !seen.insert(&endpoint.target) {
                 let message = "this endpoint is listed twice";
                 self.problems.error(endpoint.at, &path, message);
             }

@@ -108,6 +108,12 @@ impl Cause {
         }
     }
 
+    /// Whether failures of this cause eject the endpoint at once, but only within the limit on ejections.
+    #[must_use]
+    pub fn is_limited(self) -> bool {
+        self.proof().is_some() && !self.is_dead()
+    }
+
     /// Whether the fault can persist although probes succeed.
     fn escapes_probes(self) -> bool {
         matches!(self, Cause::Failing | Cause::Slow | Cause::Overtaken)
@@ -258,7 +264,8 @@ impl Health {
 
     /// Folds a failed exchange of `client` in; `None` if the failure has no client. Returns whether the
     /// endpoint is ejected at once; failures that must be compared with responses are judged by
-    /// [`judge_row`](Health::judge_row). `may_eject` is false when too many siblings are ejected already.
+    /// [`judge_row`](Health::judge_row). `may_eject` is false when too many siblings are ejected already; it matters only
+    /// for a [limited](Cause::is_limited) cause.
     pub fn exchange_failed(
         &mut self,
         cause: Cause,

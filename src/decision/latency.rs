@@ -21,6 +21,8 @@ const SETTLED: usize = 3;
 #[derive(Clone, Debug, Default)]
 pub struct Distance {
     samples: Vec<f64>,
+    median: Option<f64>,
+    lower_quartile: Option<f64>,
 }
 
 impl Distance {
@@ -33,6 +35,7 @@ impl Distance {
             self.samples.remove(0);
         }
         self.samples.push(seconds);
+        self.sum_up();
         self.restart_on_shift();
     }
 
@@ -54,6 +57,7 @@ impl Distance {
         let below = recent.iter().all(|sample| *sample < median - margin);
         if above || below {
             self.samples.drain(..count - SHIFT);
+            self.sum_up();
         }
     }
 
@@ -66,19 +70,21 @@ impl Distance {
     /// The median, in seconds; `None` before the first sample.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
-        self.quantile(2)
+        self.median
     }
 
     /// The lower quartile, in seconds: it stays correct while the slow half of the probes queues.
     #[must_use]
     pub fn lower_quartile(&self) -> Option<f64> {
-        self.quantile(4)
+        self.lower_quartile
     }
 
-    fn quantile(&self, divisor: usize) -> Option<f64> {
+    /// Computes the quantiles, which are read far more often than a sample comes.
+    fn sum_up(&mut self) {
         let mut sorted = self.samples.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        sorted.get(sorted.len() / divisor).copied()
+        self.median = sorted.get(sorted.len() / 2).copied();
+        self.lower_quartile = sorted.get(sorted.len() / 4).copied();
     }
 }
 

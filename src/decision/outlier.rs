@@ -10,7 +10,6 @@
 //! Consecutive failures and the duration of an ejection (`health`); clusters as a whole (`assess`).
 
 use super::health::Cause;
-use super::index::{EndpointIndex, Table};
 
 /// A cluster's outlier settings, within bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -155,37 +154,62 @@ impl Standing {
     }
 }
 
-/// The cause if the endpoint at `index` is an outlier; `None` if it is not, or if there are too few exchanges.
-#[must_use]
-pub fn verdict(
-    knobs: &Outlier,
-    index: EndpointIndex,
-    all: &Table<EndpointIndex, Standing>,
-) -> Option<Cause> {
-    let own = all.get(index).filter(|own| own.is_judged())?;
-    let siblings = || all.enumerated().filter(|(at, _)| *at != index).map(|(_, one)| one);
-    if let Some(part) = knobs.success {
-        let others = sorted(siblings().filter(|one| one.is_judged()).map(Standing::success));
-        // With an even number of siblings, the worse of the two middle ones: in doubt the endpoint is not ejected.
-        let typical = others.get(others.len().saturating_sub(1) / 2);
-        if typical.is_some_and(|typical| own.success() < part * typical) {
-            return Some(Cause::Failing);
+/// The results of all endpoints of a cluster, for the comparison of each with its siblings.
+#[derive(Clone, Debug, Default)]
+pub struct Standings {
+    /// The success ratios of the endpoints with enough exchanges, in ascending order.
+    successes: Vec<f64>,
+    /// The mean response times of the endpoints with enough answers, in ascending order.
+    latencies: Vec<f64>,
+}
+
+impl Standings {
+    /// The results of these endpoints.
+    #[must_use]
+    pub fn of<'a>(all: impl Iterator<Item = &'a Standing> + Clone) -> Standings {
+        let judged = all.clone().filter(|one| one.is_judged());
+        Standings {
+            successes: sorted(judged.map(Standing::success)),
+            latencies: sorted(all.filter_map(Standing::latency)),
         }
     }
-    if let Some((times, own)) = knobs.latency.zip(own.latency()) {
-        let others = sorted(siblings().filter_map(Standing::latency));
-        let typical = others.get(others.len() / 2);
-        if typical.is_some_and(|typical| own > times * typical) {
-            return Some(Cause::Slow);
+
+    /// The cause if the endpoint with the results `own`, which is one of these endpoints, is an outlier; `None` if it
+    /// is not, or if there are too few exchanges.
+    #[must_use]
+    pub fn verdict(&self, knobs: &Outlier, own: &Standing) -> Option<Cause> {
+        if !own.is_judged() {
+            return None;
         }
+        if let Some(part) = knobs.success {
+            // With an even number of siblings, the worse of the two middle ones: in doubt the endpoint is not ejected.
+            let middle = self.successes.len().saturating_sub(2) / 2;
+            let typical = without(&self.successes, own.success(), middle);
+            if typical.is_some_and(|typical| own.success() < part * typical) {
+                return Some(Cause::Failing);
+            }
+        }
+        if let Some((times, own)) = knobs.latency.zip(own.latency()) {
+            let middle = self.latencies.len().saturating_sub(1) / 2;
+            let typical = without(&self.latencies, own, middle);
+            if typical.is_some_and(|typical| own > times * typical) {
+                return Some(Cause::Slow);
+            }
+        }
+        None
     }
-    None
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values
+}
+
+/// The value number `place` of a sorted list that lacks one value `own`.
+fn without(sorted: &[f64], own: f64, place: usize) -> Option<f64> {
+    let first = sorted.partition_point(|value| value.total_cmp(&own).is_lt());
+    sorted.get(if place < first { place } else { place + 1 }).copied()
 }
 
 #[cfg(test)]
@@ -222,7 +246,7 @@ mod tests {
 
     /// The verdict on one of several endpoints.
     fn blame(knobs: &Outlier, index: usize, all: &[Standing]) -> Option<Cause> {
-        verdict(knobs, EndpointIndex(index), &all.iter().copied().collect())
+        Standings::of(all.iter()).verdict(knobs, &all[index])
     }
 
     #[test]

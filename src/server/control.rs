@@ -278,9 +278,10 @@ impl Control {
         // Workers still hold the old view. The control thread keeps it and frees it later, so that no worker has to.
         self.graveyard.push_back(old);
         self.graveyard.retain(|view| Arc::strong_count(view) > 1);
-        let waited = clock::now().since(self.started) > FIRST_ROUND;
-        if self.adopted && (waited || self.assessor.first_round_is_over(clock::now())) {
-            self.shared.ready.store(true, Ordering::Relaxed);
+        if self.adopted && !self.shared.ready.load(Ordering::Relaxed) {
+            let waited = now.since(self.started) > FIRST_ROUND;
+            let ready = waited || self.assessor.first_round_is_over(now);
+            self.shared.ready.store(ready, Ordering::Relaxed);
         }
         for news in self.assessor.take_news() {
             self.report(&news);

@@ -7,11 +7,12 @@ use crate::decision::endpoint::{self, Wheel};
 use crate::decision::fleet::lease::{self, Share};
 use crate::decision::health::Thresholds;
 use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::outlier::{self, Outlier, Standing};
+use crate::decision::outlier::{Outlier, Standing, Standings};
 use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mean, mix, smooth};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The part of a probe's response time that is not the network, and the cluster where it was observed.
@@ -78,8 +79,8 @@ const RETURN_SHARE: f64 = 0.02;
 const RETURN_DOUBLES: f64 = 0.250;
 
 impl ClusterState {
-    /// Replaces the set of endpoints; the state of remaining endpoints is kept. Returns the ids of
-    /// removed endpoints. `id_of` gives an endpoint its id for the life of the process.
+    /// Replaces the set of endpoints; the state of remaining endpoints is kept. Returns whether the set is another one.
+    /// `id_of` gives an endpoint its id for the life of the process.
     pub(super) fn set_endpoints(
         &mut self,
         cluster: &Cluster,
@@ -87,19 +88,26 @@ impl ClusterState {
         mut id_of: impl FnMut(&Address) -> u32,
         seed: u64,
         now: Timestamp,
-    ) -> Vec<u32> {
+    ) -> bool {
         self.discovered = true;
-        let known = |one: &Found| self.endpoints.iter().any(|old| old.address == one.address);
-        let kept = found.iter().filter(|one| known(one)).count();
-        self.replaced = !self.endpoints.is_empty() && 2 * kept < found.len();
         self.rtt_before = self.rtt();
-        let mut before = Vec::from_iter(std::mem::take(&mut self.endpoints));
+        if self.has_exactly(found) {
+            self.replaced = false;
+            let pairs = self.endpoints.iter_mut().zip(found);
+            pairs.for_each(|(endpoint, found)| endpoint.weight = found.weight);
+            return false;
+        }
+        let before = std::mem::take(&mut self.endpoints).into_iter();
+        let mut before: BTreeMap<Address, EndpointState> =
+            before.map(|endpoint| (endpoint.address.clone(), endpoint)).collect();
+        let kept = found.iter().filter(|one| before.contains_key(&one.address)).count();
+        self.replaced = !before.is_empty() && 2 * kept < found.len();
+        let mut listed = BTreeSet::new();
         for endpoint in found {
-            if self.endpoints.iter().any(|known| known.address == endpoint.address) {
+            if !listed.insert(&endpoint.address) {
                 continue;
             }
-            if let Some(known) = before.iter().position(|known| known.address == endpoint.address) {
-                let mut known = before.swap_remove(known);
+            if let Some(mut known) = before.remove(&endpoint.address) {
                 known.weight = endpoint.weight;
                 self.endpoints.push(known);
                 continue;
@@ -112,7 +120,15 @@ impl ClusterState {
             self.endpoints.push(EndpointState::new(id, endpoint, seed, due));
         }
         self.members = self.endpoints.iter().fold(1, |sum, one| mix(sum ^ u64::from(one.id)));
-        before.iter().map(|gone| gone.id).collect()
+        true
+    }
+
+    /// Whether these are the cluster's endpoints, in the same order.
+    fn has_exactly(&self, found: &[Found]) -> bool {
+        let same = |(known, found): (&EndpointState, &Found)| known.address == found.address;
+        !found.is_empty()
+            && self.endpoints.len() == found.len()
+            && self.endpoints.iter().zip(found).all(same)
     }
 
     /// Folds the samples of a sweep in and notes whether the cluster went down or returned.
@@ -175,16 +191,22 @@ impl ClusterState {
 
     /// Whether failed exchanges may eject one more endpoint.
     pub(super) fn may_eject(&self, knobs: &Outlier, now: Timestamp) -> bool {
-        knobs.may_eject(self.endpoints.len() - self.live(now).count(), self.endpoints.len())
+        knobs.may_eject(self.out(now), self.endpoints.len())
+    }
+
+    /// The number of endpoints that are not usable.
+    fn out(&self, now: Timestamp) -> usize {
+        self.endpoints.len() - self.live(now).count()
     }
 
     /// Ejects endpoints whose exchanges failed in a row.
     fn eject_rows(&mut self, cluster: &Cluster, news: &mut Vec<News>, now: Timestamp) {
         let knobs = &cluster.outlier;
-        for index in self.endpoints.indices() {
-            let may_eject = self.may_eject(knobs, now);
-            let endpoint = &mut self.endpoints[index];
+        let (mut out, all) = (self.out(now), self.endpoints.len());
+        for endpoint in &mut self.endpoints {
+            let may_eject = knobs.may_eject(out, all);
             if let Some(cause) = endpoint.health.judge_row(knobs.consecutive, may_eject, now) {
+                out += 1;
                 news.extend(endpoint.ejected(&cluster.name, cause));
             }
         }
@@ -196,13 +218,12 @@ impl ClusterState {
         if knobs.success.is_none() && knobs.latency.is_none() {
             return;
         }
-        let standings: Table<EndpointIndex, Standing> =
-            self.endpoints.iter().map(|e| e.standing).collect();
-        for index in self.endpoints.indices() {
-            let Some(cause) = outlier::verdict(knobs, index, &standings) else { continue };
-            let may_eject = self.may_eject(knobs, now);
-            let endpoint = &mut self.endpoints[index];
-            if may_eject && endpoint.health.eject(cause, now) {
+        let siblings = Standings::of(self.endpoints.iter().map(|endpoint| &endpoint.standing));
+        let (mut out, all) = (self.out(now), self.endpoints.len());
+        for endpoint in &mut self.endpoints {
+            let Some(cause) = siblings.verdict(knobs, &endpoint.standing) else { continue };
+            if knobs.may_eject(out, all) && endpoint.health.eject(cause, now) {
+                out += 1;
                 // After its return the endpoint is judged without its history.
                 endpoint.standing = Standing::default();
                 news.extend(endpoint.ejected(&cluster.name, cause));

@@ -15,7 +15,6 @@
 use super::cluster::{ClusterState, ProbeWork};
 use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
-use std::collections::BTreeMap;
 
 /// The rate at which the estimate of the work grows. It grows after a release that makes every health check slower.
 const GROWS: f64 = 10.0;
@@ -39,16 +38,15 @@ pub(super) fn same_application(plan: &Plan) -> Table<ClusterIndex, Vec<ClusterIn
 pub(super) fn compare(
     plan: &Plan,
     same: &Table<ClusterIndex, Vec<ClusterIndex>>,
-    clusters: &mut BTreeMap<String, ClusterState>,
+    clusters: &mut Table<ClusterIndex, ClusterState>,
     elapsed: f64,
 ) {
     let excess = |index: &ClusterIndex| {
-        let name = &plan.clusters[*index].name;
-        Some((name, clusters.get(name)?.fresh_excess()?))
+        Some((&plan.clusters[*index].name, clusters[*index].fresh_excess()?))
     };
     let mut learned = Vec::new();
     for (index, others) in same.enumerated() {
-        let Some(state) = clusters.get(&plan.clusters[index].name) else { continue };
+        let state = &clusters[index];
         if state.excess.is_none() {
             continue;
         }
@@ -66,8 +64,6 @@ pub(super) fn compare(
         learned.push((index, ProbeWork { seconds: work, learned_from: name.clone() }));
     }
     for (index, work) in learned {
-        if let Some(state) = clusters.get_mut(&plan.clusters[index].name) {
-            state.probe_work = Some(work);
-        }
+        clusters[index].probe_work = Some(work);
     }
 }

@@ -14,6 +14,7 @@ mod endpoint;
 mod inference;
 mod lines;
 mod place;
+mod probes;
 mod shifted;
 mod success;
 mod sweep;
@@ -23,19 +24,18 @@ use super::endpoint::speed::Logs;
 use super::exchange::Exchanges;
 use super::fleet::lease::Share;
 use super::health::Cause;
-use super::index::Table;
+use super::index::{EndpointIndex, Table};
 use super::load::Tally;
-use super::plan::{Address, ClassIndex, Cluster, ClusterIndex, Plan, ProbeKind};
+use super::plan::{Address, ClassIndex, ClusterIndex, Plan};
 use super::report::Report;
 use super::shed::PRIORITIES;
 use super::signal::State;
-use super::units::{Timestamp, mix};
+use super::units::Timestamp;
 use accounts::Accounts;
 use class::ClassState;
-use cluster::{ClusterState, thresholds};
-use endpoint::EndpointState;
+use cluster::ClusterState;
 use lines::Lines;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -213,7 +213,10 @@ pub enum News {
 #[derive(Debug)]
 pub struct Assessor {
     plan: Arc<Plan>,
-    clusters: BTreeMap<String, ClusterState>,
+    /// Parallel to the plan's clusters.
+    clusters: Table<ClusterIndex, ClusterState>,
+    /// The plan's clusters by name.
+    by_name: BTreeMap<String, ClusterIndex>,
     classes: BTreeMap<u64, ClassState>,
     site_dials: BTreeMap<String, u8>,
     /// By service.
@@ -225,7 +228,8 @@ pub struct Assessor {
     accounts: Accounts,
     lines: Lines,
     ids: BTreeMap<(String, Address), u32>,
-    owners: BTreeMap<u32, String>,
+    /// Where each endpoint is, by its id. The entry of an endpoint that was removed leads nowhere, or to another one.
+    at: Vec<(ClusterIndex, EndpointIndex)>,
     /// By cluster of the plan: the clusters that run the same application.
     same_application: Table<ClusterIndex, Vec<ClusterIndex>>,
     swept: Timestamp,
@@ -237,16 +241,14 @@ pub struct Assessor {
     seed: u64,
 }
 
-/// Interval between probes of an endpoint whose state is in doubt.
-const SUSPICIOUS_INTERVAL: Duration = Duration::from_millis(100);
-
 impl Assessor {
     /// An assessor without any history. `seed` scatters probes and ejections between proxies.
     #[must_use]
     pub fn new(plan: Arc<Plan>, seed: u64, now: Timestamp) -> Assessor {
         let mut assessor = Assessor {
             plan: Arc::new(Plan::default()),
-            clusters: BTreeMap::new(),
+            clusters: Table::default(),
+            by_name: BTreeMap::new(),
             classes: BTreeMap::new(),
             site_dials: BTreeMap::new(),
             shifts: BTreeMap::new(),
@@ -255,7 +257,7 @@ impl Assessor {
             accounts: Accounts::default(),
             lines: Lines::default(),
             ids: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            at: Vec::new(),
             same_application: Table::default(),
             swept: now,
             turn: 0,
@@ -269,11 +271,18 @@ impl Assessor {
 
     /// Applies a new plan; the state of names that are no longer in the plan is dropped.
     pub fn adopt(&mut self, plan: Arc<Plan>) {
-        self.clusters.retain(|name, _| plan.clusters.iter().any(|cluster| cluster.name == *name));
-        for cluster in &plan.clusters {
-            self.clusters.entry(cluster.name.clone()).or_default();
+        let names = self.plan.clusters.iter().map(|cluster| cluster.name.as_str());
+        let mut known: BTreeMap<&str, ClusterState> =
+            names.zip(std::mem::take(&mut self.clusters)).collect();
+        let kept = plan.clusters.iter().map(|cluster| known.remove(cluster.name.as_str()));
+        self.clusters = kept.map(Option::unwrap_or_default).collect();
+        let by_name = plan.clusters.enumerated().map(|(index, of)| (of.name.clone(), index));
+        self.by_name = by_name.collect();
+        for (cluster, state) in self.clusters.enumerated() {
+            note_places(&mut self.at, cluster, state);
         }
-        self.classes.retain(|id, _| plan.classes.iter().any(|class| class.id == *id));
+        let classes: BTreeSet<u64> = plan.classes.iter().map(|class| class.id).collect();
+        self.classes.retain(|id, _| classes.contains(id));
         for class in &plan.classes {
             let count = class.permitted.clusters.len();
             self.classes.entry(class.id).or_insert_with(|| ClassState::new(count));
@@ -284,10 +293,6 @@ impl Assessor {
         self.same_application = distance::same_application(&plan);
         self.usable.clear();
         self.plan = plan;
-        let clusters = &self.clusters;
-        self.owners.retain(|id, name| {
-            clusters.get(name).is_some_and(|state| state.endpoints.iter().any(|e| e.id == *id))
-        });
     }
 
     /// Folds one event in.
@@ -296,9 +301,8 @@ impl Assessor {
             Event::Endpoints { cluster, found } => self.set_endpoints(&cluster, &found, now),
             Event::ProbeSucceeded { endpoint, rtt, answer, report } => {
                 self.probe_succeeded(endpoint, rtt, answer, now);
-                let owner = self.owners.get(&endpoint).and_then(|name| self.clusters.get_mut(name));
-                if let (Some(state), Some(report)) = (owner, report) {
-                    state.report = Some((report, now));
+                if let (Some((cluster, _)), Some(report)) = (self.locate(endpoint), report) {
+                    self.clusters[cluster].report = Some((report, now));
                 }
             }
             Event::ProbeFailed { endpoint, cause } => self.probe_failed(endpoint, cause, now),
@@ -311,7 +315,7 @@ impl Assessor {
                 self.exchange_failed(endpoint, cause, client, now);
             }
             Event::DialCluster { cluster, percent } => {
-                if let Some(state) = self.clusters.get_mut(&cluster) {
+                if let Some(state) = self.cluster_mut(&cluster) {
                     state.dial = percent;
                     state.needs_undrain &= percent.is_some();
                 }
@@ -341,134 +345,35 @@ impl Assessor {
             Event::DialSite { site, percent: None } => {
                 self.site_dials.remove(&site);
                 // Undraining a site applies to all clusters of that site.
-                for cluster in self.plan.clusters.iter().filter(|cluster| cluster.site == site) {
-                    if let Some(state) = self.clusters.get_mut(&cluster.name) {
-                        state.needs_undrain = false;
-                    }
+                for (cluster, state) in self.plan.clusters.iter().zip(&mut self.clusters) {
+                    state.needs_undrain &= cluster.site != site;
                 }
             }
         }
     }
 
     fn set_endpoints(&mut self, name: &str, found: &[Found], now: Timestamp) {
-        let cluster = self.plan.clusters.iter().find(|cluster| cluster.name == name);
-        let Some((cluster, state)) = cluster.zip(self.clusters.get_mut(name)) else { return };
-        let (ids, owners) = (&mut self.ids, &mut self.owners);
+        let Some(&index) = self.by_name.get(name) else { return };
+        let (cluster, state) = (&self.plan.clusters[index], &mut self.clusters[index]);
+        let ids = &mut self.ids;
         let id_of = |address: &Address| {
             let next = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-            let id = *ids.entry((name.to_owned(), address.clone())).or_insert(next);
-            owners.insert(id, name.to_owned());
-            id
+            *ids.entry((name.to_owned(), address.clone())).or_insert(next)
         };
-        let gone = state.set_endpoints(cluster, found, id_of, self.seed, now);
-        for id in gone {
-            self.owners.remove(&id);
+        if state.set_endpoints(cluster, found, id_of, self.seed, now) {
+            note_places(&mut self.at, index, state);
         }
     }
 
-    fn endpoint_mut(&mut self, id: u32) -> Option<(&Cluster, &mut EndpointState)> {
-        let name = self.owners.get(&id)?;
-        let cluster = self.plan.clusters.iter().find(|cluster| cluster.name == *name)?;
-        let state = self.clusters.get_mut(name)?;
-        let endpoint = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id)?;
-        Some((cluster, endpoint))
+    fn cluster_mut(&mut self, name: &str) -> Option<&mut ClusterState> {
+        self.clusters.get_mut(*self.by_name.get(name)?)
     }
 
-    fn probe_succeeded(
-        &mut self,
-        id: u32,
-        rtt: Duration,
-        answer: Option<Duration>,
-        now: Timestamp,
-    ) {
-        let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
-        endpoint.probing = false;
-        endpoint.rtt.observe(rtt.as_secs_f64());
-        if let Some(answer) = answer {
-            endpoint.answer.observe(answer.as_secs_f64());
-            endpoint.speed.probed(answer.as_secs_f64());
-        }
-        if !endpoint.rtt.is_settled() {
-            // A new endpoint needs several probes at once for its first state.
-            endpoint.probe_due = now;
-        } else if endpoint.rtt.is_doubtful() {
-            // The path may have changed: the next probes measure it.
-            endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        }
-        endpoint.health.probe_succeeded(thresholds(cluster), now);
-        let news = endpoint.returned(&cluster.name, now);
-        self.news.extend(news);
-    }
-
-    fn probe_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
-        let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
-        endpoint.probing = false;
-        endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        if endpoint.health.probe_failed(cause, thresholds(cluster), now) {
-            let news = endpoint.ejected(&cluster.name, cause);
-            self.news.extend(news);
-        }
-    }
-
-    fn exchange_failed(&mut self, id: u32, cause: Cause, client: Option<IpAddr>, now: Timestamp) {
-        let Some(name) = self.owners.get(&id).cloned() else { return };
-        let Some(state) = self.clusters.get_mut(&name) else { return };
-        let knobs = self.plan.clusters.iter().find(|cluster| cluster.name == name);
-        let knobs = knobs.map(|cluster| cluster.outlier).unwrap_or_default();
-        let may_eject = state.may_eject(&knobs, now);
-        let Some(endpoint) = state.endpoints.iter_mut().find(|endpoint| endpoint.id == id) else {
-            return;
-        };
-        // A hedge that was quicker is no failure of the endpoint: an endpoint that still answers others is slow, not
-        // down.
-        let failures = if cause == Cause::Overtaken { 0.0 } else { 1.0 };
-        endpoint.failures += failures;
-        endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
-        if cause != Cause::Overtaken {
-            endpoint.blamed.add(client);
-        }
-        if endpoint.health.exchange_failed(cause, client, may_eject, now) {
-            self.news.extend(endpoint.ejected(&name, cause));
-        }
-    }
-
-    /// Probes that are due; each counts as running until its result is folded in.
-    pub fn due_probes(&mut self, now: Timestamp) -> Vec<ProbeOrder> {
-        let mut orders = Vec::new();
-        for (index, cluster) in self.plan.clusters.enumerated() {
-            if cluster.probe.kind == ProbeKind::None {
-                continue;
-            }
-            let Some(state) = self.clusters.get_mut(&cluster.name) else { continue };
-            for endpoint in &mut state.endpoints {
-                if endpoint.probing || now < endpoint.probe_due {
-                    continue;
-                }
-                let interval = match endpoint.health.is_suspicious() {
-                    true => cluster.probe.interval.min(SUSPICIOUS_INTERVAL),
-                    false => cluster.probe.interval,
-                };
-                let scatter = mix(self.seed ^ u64::from(endpoint.id) ^ now.as_nanos()) % 1024;
-                let jitter = 0.9 + 0.2 * scatter as f64 / 1024.0;
-                endpoint.probe_due = now.plus(interval.mul_f64(jitter));
-                endpoint.probing = true;
-                let address = endpoint.address.clone();
-                orders.push(ProbeOrder { cluster: index, endpoint: endpoint.id, address });
-            }
-        }
-        orders
-    }
-
-    /// Whether the state of every cluster is known: discovered, and each endpoint decided by first probes.
-    #[must_use]
-    pub fn first_round_is_over(&self, now: Timestamp) -> bool {
-        self.plan.clusters.iter().all(|cluster| {
-            self.clusters.get(&cluster.name).is_some_and(|state| {
-                let judged = |endpoint: &EndpointState| endpoint.is_judged(now);
-                state.discovered
-                    && (cluster.probe.kind == ProbeKind::None || state.endpoints.iter().all(judged))
-            })
-        })
+    /// Where an endpoint is; `None` if it was removed.
+    fn locate(&self, id: u32) -> Option<(ClusterIndex, EndpointIndex)> {
+        let (cluster, endpoint) = *self.at.get(id as usize)?;
+        let there = self.clusters.get(cluster)?.endpoints.get(endpoint)?;
+        (there.id == id).then_some((cluster, endpoint))
     }
 
     /// Whether anything changed that should take effect at once.
@@ -480,8 +385,8 @@ impl Assessor {
     /// The dials and shifts set by an operator.
     #[must_use]
     pub fn dials(&self) -> Dials {
-        let of_clusters = self.clusters.iter();
-        let dialled = of_clusters.filter_map(|(name, state)| Some((name.clone(), state.dial?)));
+        let of_clusters = self.plan.clusters.iter().zip(&self.clusters);
+        let dialled = of_clusters.filter_map(|(of, state)| Some((of.name.clone(), state.dial?)));
         let (sites, shifts) = (self.site_dials.clone(), self.shifts.clone());
         Dials { clusters: dialled.collect(), sites, shifts }
     }
@@ -489,6 +394,21 @@ impl Assessor {
     /// The changes since the last call, oldest first.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
+    }
+}
+
+/// Notes where the endpoints of a cluster are.
+fn note_places(
+    at: &mut Vec<(ClusterIndex, EndpointIndex)>,
+    cluster: ClusterIndex,
+    state: &ClusterState,
+) {
+    for (index, endpoint) in state.endpoints.enumerated() {
+        let id = endpoint.id as usize;
+        if at.len() <= id {
+            at.resize(id + 1, (cluster, index));
+        }
+        at[id] = (cluster, index);
     }
 }
 

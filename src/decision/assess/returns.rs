@@ -5,7 +5,7 @@ use super::*;
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::endpoint::{Chance, Turns, pick};
 use crate::decision::index::EndpointIndex;
-use crate::decision::plan::{ClassIndex, ClusterIndex, EndpointPolicy};
+use crate::decision::plan::{ClassIndex, ClusterIndex, EndpointPolicy, ProbeKind};
 use crate::decision::signal::Signals;
 use crate::decision::units::Dice;
 

@@ -4,7 +4,7 @@
 //! of all such classes. A change that affects all classes (a cluster that goes down, a dial) takes effect at once.
 
 use super::class::{ClassState, Moment};
-use super::cluster::{ClusterState, Traffic};
+use super::cluster::Traffic;
 use super::place::PermittedCluster;
 use super::shifted::Shifted;
 use super::{Assessor, News, Samples, distance};
@@ -27,10 +27,8 @@ impl Assessor {
         self.swept = now;
         let plan = self.plan.clone();
         self.end_temporary(now);
-        for cluster in &plan.clusters {
-            if let Some(state) = self.clusters.get_mut(&cluster.name) {
-                state.sweep(cluster, samples, elapsed, &mut self.news, now);
-            }
+        for (cluster, state) in plan.clusters.iter().zip(&mut self.clusters) {
+            state.sweep(cluster, samples, elapsed, &mut self.news, now);
         }
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
         self.accounts.refill(&plan, elapsed, now);
@@ -38,9 +36,10 @@ impl Assessor {
         self.accounts.settle(elapsed);
         self.shed(&plan, &mut classes);
         let mut clusters = Table::with_capacity(plan.clusters.len());
-        for (cluster, traffic) in plan.clusters.iter().zip(self.traffic(&plan, &classes)) {
-            let dial = self.dial(cluster);
-            let state = self.clusters.entry(cluster.name.clone()).or_default();
+        let traffic = self.traffic(&plan, &classes);
+        for ((index, cluster), traffic) in plan.clusters.enumerated().zip(traffic) {
+            let dial = self.dial(index, cluster);
+            let state = &mut self.clusters[index];
             state.replaced = false;
             // A cluster with a queue answers its probes late; that is not distance, so it is not learned.
             state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
@@ -73,8 +72,7 @@ impl Assessor {
         let mut classes = std::mem::take(&mut self.classes);
         let mut accounts = std::mem::take(&mut self.accounts);
         let mut news = Vec::new();
-        let nobody = ClusterState::default();
-        let places = self.places(plan, &nobody);
+        let places = self.places(plan);
         let usable: Vec<(bool, u8)> =
             places.iter().map(|place| (place.is_live(now), place.dial)).collect();
         let changed = usable != self.usable
@@ -129,15 +127,11 @@ impl Assessor {
     }
 
     /// The totals of each cluster over all classes at this sweep.
-    fn places<'a>(
-        &'a self,
-        plan: &Plan,
-        nobody: &'a ClusterState,
-    ) -> Table<ClusterIndex, PermittedCluster<'a>> {
+    fn places(&self, plan: &Plan) -> Table<ClusterIndex, PermittedCluster<'_>> {
         let place = |(cluster, of): (ClusterIndex, &Cluster)| PermittedCluster {
             cluster,
-            state: self.clusters.get(&of.name).unwrap_or(nobody),
-            dial: self.dial(of),
+            state: &self.clusters[cluster],
+            dial: self.dial(cluster, of),
         };
         plan.clusters.enumerated().map(place).collect()
     }
@@ -163,17 +157,16 @@ impl Assessor {
     }
 
     /// The effective dial: the operator's or else the file's, limited by the site's.
-    fn dial(&self, cluster: &Cluster) -> u8 {
-        self.dial_within(cluster, Some(&self.site_dial(cluster)))
+    fn dial(&self, index: ClusterIndex, cluster: &Cluster) -> u8 {
+        self.dial_within(index, cluster, Some(&self.site_dial(cluster)))
     }
 
-    fn dial_within(&self, cluster: &Cluster, site: Option<&u8>) -> u8 {
-        let state = self.clusters.get(&cluster.name);
-        let by_operator = state.and_then(|state| state.dial);
-        if state.is_some_and(ClusterState::awaits_undrain) {
+    fn dial_within(&self, index: ClusterIndex, cluster: &Cluster, site: Option<&u8>) -> u8 {
+        let state = &self.clusters[index];
+        if state.awaits_undrain() {
             return 0;
         }
-        by_operator.unwrap_or(cluster.dial).min(site.copied().unwrap_or(100))
+        state.dial.unwrap_or(cluster.dial).min(site.copied().unwrap_or(100))
     }
 
     fn site_dial(&self, cluster: &Cluster) -> u8 {
@@ -211,7 +204,8 @@ impl Assessor {
             for place in places.iter_mut() {
                 let cluster = &plan.clusters[place.cluster];
                 if self.drill_dial(cluster).is_some() {
-                    place.dial = self.dial_within(cluster, self.site_dials.get(&cluster.site));
+                    let site = self.site_dials.get(&cluster.site);
+                    place.dial = self.dial_within(place.cluster, cluster, site);
                 }
             }
         }

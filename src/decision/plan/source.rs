@@ -89,7 +89,7 @@ pub struct EndpointSpec {
 }
 
 /// An endpoint's address or name.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Target {
     /// An address.
     Address(Address),
