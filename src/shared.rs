@@ -24,6 +24,10 @@ mod group;
 
 pub use group::LiveGroup;
 
+mod interned;
+
+pub use interned::{Interned, LiveClusters, Places};
+
 mod offenders;
 
 pub use offenders::Offenders;
@@ -55,9 +59,8 @@ pub mod trace;
 pub use trace::Trace;
 
 use crate::decision::assess::Event;
-use crate::decision::capacity_group::{GroupIndex, GroupSignals};
 use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan, ServiceIndex};
+use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Plan, ServiceIndex};
 use crate::decision::shed::PRIORITIES;
 use crate::decision::signal::Signals;
 use crate::telemetry::cells::Registry;
@@ -83,10 +86,28 @@ pub struct View {
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.
     pub clusters: LiveClusters,
+    /// Where each endpoint is.
+    pub places: Arc<Places>,
     /// Slots for samples, one table for each worker.
     pub slots: Arc<Slots>,
     /// Increases with every plan.
     pub generation: u64,
+}
+
+impl View {
+    /// Where the endpoint with this id is; `None` if there is none.
+    #[must_use]
+    pub fn place(&self, endpoint: u32) -> Option<(ClusterIndex, EndpointIndex)> {
+        self.places.get(&endpoint).copied()
+    }
+
+    /// Whether exchanges may be sent to the endpoint with this id: see [`uses`](crate::decision::signal::ClusterSignals::uses).
+    #[must_use]
+    pub fn uses(&self, endpoint: u32) -> bool {
+        self.place(endpoint).is_some_and(|(cluster, index)| {
+            self.signals.clusters.get(cluster).is_some_and(|beliefs| beliefs.uses(index))
+        })
+    }
 }
 
 /// The counters of a cluster; they outlive views.
@@ -109,7 +130,7 @@ pub struct LiveCluster {
     /// The counters of its capacity group.
     pub group: Option<Arc<LiveGroup>>,
     /// Parallel to the endpoints of the cluster's signals.
-    pub endpoints: Table<EndpointIndex, Arc<LiveEndpoint>>,
+    pub endpoints: Arc<Table<EndpointIndex, Arc<LiveEndpoint>>>,
 }
 
 impl LiveCluster {
@@ -276,86 +297,6 @@ impl Meter {
     #[must_use]
     pub fn count(&self) -> Option<&Count> {
         self.of.as_ref()?.clusters.get(self.place).map(|slot| &slot.bytes)
-    }
-}
-
-/// The counters of all clusters of a plan.
-pub type LiveClusters = Arc<Table<ClusterIndex, LiveCluster>>;
-
-/// The counters of clusters and endpoints, interned so that they outlive views and reloads.
-#[derive(Debug, Default)]
-pub struct Interned {
-    clusters: BTreeMap<String, LiveCluster>,
-    endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
-    groups: group::Groups,
-    workers: usize,
-    /// The endpoint ids of the last call, and its result.
-    last: (Vec<Vec<u32>>, LiveClusters),
-}
-
-impl Interned {
-    /// An empty set for this number of workers.
-    #[must_use]
-    pub fn new(workers: usize) -> Interned {
-        Interned { workers, ..Interned::default() }
-    }
-
-    /// The counters for a plan and its signals. Counters that neither names are dropped. The flag is whether the
-    /// result differs from that of the last call.
-    pub fn live(&mut self, plan: &Plan, signals: &Signals) -> (LiveClusters, bool) {
-        let ids = |beliefs: &Arc<crate::decision::signal::ClusterSignals>| {
-            beliefs.endpoints.iter().map(|endpoint| endpoint.id).collect::<Vec<u32>>()
-        };
-        let all_ids: Vec<Vec<u32>> = signals.clusters.iter().map(ids).collect();
-        let names = plan.clusters.iter().map(|cluster| &cluster.name);
-        let same_names = self.clusters.len() == plan.clusters.len()
-            && names.clone().all(|name| self.clusters.contains_key(name));
-        let groups = self.groups.live(plan);
-        let group = |cluster: &Cluster| cluster.group.and_then(|index| groups.get(index)).cloned();
-        let same_groups = plan.clusters.iter().zip(self.last.1.iter()).all(|(cluster, live)| {
-            let names = [&group(cluster), &live.group].map(|g| g.as_ref().map(Arc::as_ptr));
-            names[0] == names[1]
-        });
-        if all_ids == self.last.0 && same_names && same_groups && !all_ids.is_empty() {
-            return (self.last.1.clone(), false);
-        }
-        let mut kept = BTreeMap::new();
-        let mut endpoints = BTreeMap::new();
-        let mut live = Table::with_capacity(plan.clusters.len());
-        for (cluster, ids) in plan.clusters.iter().zip(&all_ids) {
-            let name = &cluster.name;
-            let mut counters = self.clusters.remove(name).unwrap_or_default();
-            counters.group = group(cluster);
-            for id in ids {
-                let known = self.endpoints.get(id).cloned();
-                let fresh = || Arc::new(LiveEndpoint::new(self.workers));
-                endpoints.insert(*id, known.unwrap_or_else(fresh));
-            }
-            counters.endpoints = ids.iter().filter_map(|id| endpoints.get(id).cloned()).collect();
-            kept.insert(name.clone(), counters.clone());
-            live.push(counters);
-        }
-        self.clusters = kept;
-        self.endpoints = endpoints;
-        self.last = (all_ids, Arc::new(live));
-        (self.last.1.clone(), true)
-    }
-
-    /// Sets the limits of the plan's capacity groups, `elapsed` seconds after the last call; returns their use. `assessed`
-    /// has the limits.
-    pub fn sweep_groups(
-        &mut self,
-        plan: &Plan,
-        assessed: &Table<GroupIndex, GroupSignals>,
-        elapsed: f64,
-    ) -> Table<GroupIndex, GroupSignals> {
-        self.groups.sweep(plan, assessed, elapsed)
-    }
-
-    /// All endpoints of the last call.
-    #[must_use]
-    pub fn endpoints(&self) -> BTreeMap<u32, Arc<LiveEndpoint>> {
-        self.endpoints.clone()
     }
 }
 

@@ -292,6 +292,7 @@ mod tests {
             policies: Arc::default(),
             signals: Default::default(),
             clusters: Arc::default(),
+            places: Arc::default(),
             generation: 1,
             plan,
         })

@@ -122,7 +122,7 @@ pub(super) fn clusters(view: &View) -> Vec<ClusterPicture<'_>> {
 pub(super) fn cluster(view: &View, index: ClusterIndex) -> Option<ClusterPicture<'_>> {
     let cluster = view.plan.clusters.get(index)?;
     let (signals, live) = view.signals.clusters.get(index).zip(view.clusters.get(index))?;
-    let endpoints = signals.endpoints.iter().zip(&live.endpoints);
+    let endpoints = signals.endpoints.iter().zip(live.endpoints.iter());
     let learned = learned(view, index).unwrap_or_default();
     Some(ClusterPicture {
         name: &cluster.name,

@@ -115,7 +115,7 @@ pub struct ClusterSignals {
     pub usd_per_hour: f64,
     /// The cluster's endpoints.
     pub endpoints: Table<EndpointIndex, EndpointSignals>,
-    /// Indices of the usable endpoints; all endpoints if none was ever probed, or too few are up.
+    /// Indices of the usable endpoints, in ascending order; all endpoints if none was ever probed, or too few are up.
     pub usable: Vec<EndpointIndex>,
     /// Indices of endpoints that returned and have had no exchange since.
     pub returned: Vec<EndpointIndex>,
@@ -135,12 +135,17 @@ impl ClusterSignals {
         }
     }
 
-    /// Whether exchanges may be sent to the endpoint with this id: the endpoint is up, or all endpoints are used
-    /// because too few are up.
+    /// Whether exchanges may be sent to an endpoint: the endpoint is up, or all endpoints are used because too few
+    /// are up.
     #[must_use]
-    pub fn uses(&self, id: u32) -> bool {
-        let known = self.endpoints.find(|endpoint| endpoint.id == id);
-        known.is_some_and(|index| self.endpoints[index].up || self.usable.contains(&index))
+    pub fn uses(&self, endpoint: EndpointIndex) -> bool {
+        self.endpoints.get(endpoint).is_some_and(|known| known.up || self.is_usable(endpoint))
+    }
+
+    /// Whether an endpoint is one of the usable endpoints.
+    #[must_use]
+    pub fn is_usable(&self, endpoint: EndpointIndex) -> bool {
+        self.usable.binary_search(&endpoint).is_ok()
     }
 }
 

@@ -100,8 +100,7 @@ impl Tried {
         for choice in choices.unwrap_or_default() {
             let beliefs = &view.signals.clusters[choice.cluster];
             for endpoint in beliefs.usable.iter().map(|index| beliefs.endpoints[*index].id) {
-                let uses = latest.signals.clusters.iter().any(|cluster| cluster.uses(endpoint));
-                if !uses && !self.endpoints.contains(&endpoint) {
+                if !latest.uses(endpoint) && !self.endpoints.contains(&endpoint) {
                     self.endpoints.push(endpoint);
                 }
             }

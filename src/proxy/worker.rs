@@ -20,7 +20,7 @@ use crate::shared::{Gauge, Shared, View};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells, RouteCells};
 use arc_swap::{ArcSwapAny, Cache};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -161,36 +161,30 @@ impl Worker {
     /// Whether an endpoint is usable in the latest view, which may be newer than an exchange's view.
     #[must_use]
     pub fn uses(&self, endpoint: u32) -> bool {
-        self.view().signals.clusters.iter().any(|cluster| cluster.uses(endpoint))
+        self.view().uses(endpoint)
     }
 
     /// Adopts a new plan: credits and budgets are kept by name, counters are looked up anew.
     fn carry(&self, view: &View) {
         let now = clock::now();
         let mut state = self.state.borrow_mut();
-        let mut old = std::mem::take(&mut *state);
+        let old = std::mem::take(&mut *state);
         let workers = self.shared.busy.len();
         state.generation = view.generation;
+        let mut credits: FxHashMap<u64, Credits> = old.credits.into_iter().collect();
         for class in &view.plan.classes {
-            let known = old.credits.find(|(id, _)| *id == class.id);
             let seed = mix(class.id ^ mix(self.id as u64));
-            let credits = match known {
-                Some(at) => old.credits[at].1.clone(),
-                None => Credits::seeded(class.permitted.clusters.len(), seed),
-            };
+            let fresh = || Credits::seeded(class.permitted.clusters.len(), seed);
+            let credits = credits.remove(&class.id).unwrap_or_else(fresh);
             state.credits.push((class.id, credits));
         }
-        let is_class = |id| view.plan.classes.iter().any(|class| class.id == id);
-        self.refusal_log.borrow_mut().keep(is_class);
-        let mut budgets: Vec<_> = std::mem::take(&mut old.budgets).into_iter().collect();
+        let classes: FxHashSet<u64> = view.plan.classes.iter().map(|class| class.id).collect();
+        self.refusal_log.borrow_mut().keep(|id| classes.contains(&id));
+        let mut budgets: HashMap<String, Budget> = old.budgets.into_iter().collect();
         for service in &view.plan.services {
-            let known = budgets.iter().position(|(name, budget)| {
-                *name == service.name && budget.share() == service.retry.budget
-            });
-            let budget = match known {
-                Some(at) => budgets.swap_remove(at).1,
-                None => Budget::new(service.retry.budget, workers, now),
-            };
+            let share = service.retry.budget;
+            let known = budgets.remove(&service.name).filter(|budget| budget.share() == share);
+            let budget = known.unwrap_or_else(|| Budget::new(share, workers, now));
             state.budgets.push((service.name.clone(), budget));
         }
         state.by_labels = old.by_labels;

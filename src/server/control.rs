@@ -229,10 +229,8 @@ impl Control {
             return;
         };
         let view = self.shared.view.load();
-        let mut clusters = view.plan.clusters.iter().zip(&view.signals.clusters);
-        let owner =
-            clusters.find(|(_, beliefs)| beliefs.endpoints.iter().any(|e| e.id == *endpoint));
-        if let Some((cluster, _)) = owner {
+        let owner = view.place(*endpoint).and_then(|(cluster, _)| view.plan.clusters.get(cluster));
+        if let Some(cluster) = owner {
             let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (cluster.name.clone(), failure.label());
             *figures.tls_failures.entry(key).or_default() += 1;
@@ -256,10 +254,10 @@ impl Control {
                 purse.fill(*allowance);
             }
         }
-        let (clusters, changed) = self.interned.live(&self.plan, &signals);
-        if changed {
-            self.sweep.watch(self.interned.endpoints());
+        if self.interned.adopt(&self.plan, &signals) {
+            self.sweep.watch(self.interned.live(), self.interned.places());
         }
+        let (clusters, places) = (self.interned.live(), self.interned.places());
         for (live, signals) in clusters.iter().zip(&signals.clusters) {
             live.ceiling.set(signals.ceiling);
         }
@@ -271,6 +269,7 @@ impl Control {
             policies: self.policies.clone(),
             signals,
             clusters,
+            places,
             slots: self.slots.clone(),
             generation: self.generation,
         };

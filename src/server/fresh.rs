@@ -65,6 +65,7 @@ pub(super) fn view(plan: Plan, workers: usize, generation: u64) -> View {
         policies: Arc::default(),
         signals: Default::default(),
         clusters: Arc::new(clusters),
+        places: Arc::default(),
         generation,
     }
 }

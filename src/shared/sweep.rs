@@ -1,7 +1,7 @@
 //! Reads the workers' slots periodically: the increase of each counter since the last sweep.
 
 use super::endpoint::{LOG_UNIT, LiveEndpoint};
-use super::{OfClass, Slot, Slots, ring};
+use super::{LiveClusters, OfClass, Places, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::exchange::Exchanges;
@@ -12,6 +12,7 @@ use crate::decision::report::Report;
 use crate::decision::shed::PRIORITIES;
 use crate::decision::units::Timestamp;
 use crate::telemetry::counter::Count;
+use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,8 +22,10 @@ pub struct Sweep {
     slots: Arc<Slots>,
     /// By class.
     classes: Table<ClassIndex, Known>,
-    endpoints: BTreeMap<u32, Arc<LiveEndpoint>>,
-    endpoints_before: BTreeMap<u32, [u64; 7]>,
+    clusters: LiveClusters,
+    places: Arc<Places>,
+    /// Counters of each endpoint at the last sweep, by its id.
+    endpoints_before: FxHashMap<u32, [u64; 7]>,
     leaving: Vec<Leaving>,
 }
 
@@ -138,9 +141,14 @@ impl Sweep {
     }
 
     /// Switches to these endpoints.
-    pub fn watch(&mut self, endpoints: BTreeMap<u32, Arc<LiveEndpoint>>) {
-        self.endpoints_before.retain(|id, _| endpoints.contains_key(id));
-        self.endpoints = endpoints;
+    pub fn watch(&mut self, clusters: LiveClusters, places: Arc<Places>) {
+        self.endpoints_before.retain(|id, _| places.contains_key(id));
+        (self.clusters, self.places) = (clusters, places);
+    }
+
+    fn live_endpoint(&self, id: u32) -> Option<&LiveEndpoint> {
+        let (cluster, endpoint) = *self.places.get(&id)?;
+        Some(self.clusters.get(cluster)?.endpoints.get(endpoint)?)
     }
 }
 
@@ -230,7 +238,7 @@ impl Samples for Sweep {
     }
 
     fn endpoint(&mut self, id: u32) -> Answers {
-        let Some(endpoint) = self.endpoints.get(&id) else { return Answers::default() };
+        let Some(endpoint) = self.live_endpoint(id) else { return Answers::default() };
         let mut total = [0_u64; 7];
         for slot in &endpoint.samples {
             let answers = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];

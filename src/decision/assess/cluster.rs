@@ -119,7 +119,9 @@ impl ClusterState {
             let due = if self.was_up.is_none() { now } else { now.plus(offset) };
             self.endpoints.push(EndpointState::new(id, endpoint, seed, due));
         }
-        self.members = self.endpoints.iter().fold(1, |sum, one| mix(sum ^ u64::from(one.id)));
+        // Added, not combined by exclusive or: `mix` of 0 is 0, and two sets would have one number.
+        let more = |sum: u64, one: &EndpointState| mix(sum.wrapping_add(u64::from(one.id) + 1));
+        self.members = self.endpoints.iter().fold(1, more);
         true
     }
 

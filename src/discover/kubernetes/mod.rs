@@ -462,6 +462,7 @@ mod tests {
                     policies: Arc::default(),
                     signals: Default::default(),
                     clusters: Arc::default(),
+                    places: Arc::default(),
                     slots: Arc::default(),
                     generation: 1,
                 })),

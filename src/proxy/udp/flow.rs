@@ -2,7 +2,7 @@
 
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
-use crate::decision::plan::{ClassIndex, ClusterIndex};
+use crate::decision::plan::ClassIndex;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use crate::os::datagram::{Datagrams, Run};
@@ -87,13 +87,11 @@ impl Flow {
         let policy = view.plan.service_of(class).policy.map(|policy| &view.plan.policies[policy]);
         let admitted = policy.is_none_or(|policy| policy.admits(self.key.0.ip().to_canonical()));
         let class = &view.plan.classes[class];
-        let is_ours =
-            |cluster: &&ClusterIndex| view.plan.clusters[**cluster].name == self.names.cluster;
         let stays = admitted
             && class.id == self.class
-            && class.permitted.clusters.iter().find(is_ours).is_some_and(|cluster| {
-                let beliefs = &view.signals.clusters[*cluster];
-                beliefs.usable.iter().any(|index| beliefs.endpoints[*index].id == self.endpoint)
+            && view.place(self.endpoint).is_some_and(|(cluster, endpoint)| {
+                class.permitted.clusters.contains(&cluster)
+                    && view.signals.clusters[cluster].is_usable(endpoint)
             });
         self.checked.set(moment(view));
         stays

@@ -1,5 +1,6 @@
 //! Idle connections of one worker, keyed by endpoint, checked when taken and when returned.
 
+use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{Cluster, ClusterIndex, SendProxy};
 use crate::decision::signal::State;
 use crate::decision::units::Timestamp;
@@ -143,13 +144,13 @@ impl Pool {
     /// Closes the idle connections of clusters at their limit if an exchange waits, so that another worker may make a
     /// connection.
     pub fn yield_to_waiting(&mut self, view: &View) {
-        for (live, beliefs) in view.clusters.iter().zip(&view.signals.clusters) {
-            if !live.connection_queue.is_empty() {
-                for ((id, _), shelf) in &mut self.shelves {
-                    if beliefs.endpoints.iter().any(|endpoint| endpoint.id == *id) {
-                        shelf.idle.clear();
-                    }
-                }
+        if view.clusters.iter().all(|live| live.connection_queue.is_empty()) {
+            return;
+        }
+        for ((endpoint, _), shelf) in &mut self.shelves {
+            let live = view.place(*endpoint).and_then(|(cluster, _)| view.clusters.get(cluster));
+            if live.is_some_and(|live| !live.connection_queue.is_empty()) {
+                shelf.idle.clear();
             }
         }
     }
@@ -165,20 +166,12 @@ impl Pool {
             return;
         }
         self.swept = now;
-        let mut usable: FxHashMap<Key, Option<Duration>> = FxHashMap::default();
-        for ((index, cluster), beliefs) in
-            view.plan.clusters.enumerated().zip(&view.signals.clusters)
-        {
-            let secured = secured(view, index);
-            if beliefs.state != State::Draining {
-                for index in &beliefs.usable {
-                    usable.insert((beliefs.endpoints[*index].id, secured), cluster.pool_idle);
-                }
-            }
-        }
         self.shelves.retain(|key, shelf| {
-            let Some(fixed) = usable.get(key) else { return false };
-            shelf.sweep(*fixed, now);
+            let Some((cluster, endpoint)) = place(view, *key) else { return false };
+            if !view.signals.clusters[cluster].is_usable(endpoint) {
+                return false;
+            }
+            shelf.sweep(view.plan.clusters[cluster].pool_idle, now);
             !shelf.idle.is_empty() || shelf.closes_after.is_some()
         });
     }
@@ -234,22 +227,23 @@ pub fn secured(view: &View, cluster: ClusterIndex) -> u64 {
     view.tls.cluster(cluster).map_or(0, |upstream| upstream.id)
 }
 
-/// Whether an endpoint is up, and has these TLS settings.
-#[must_use]
-pub fn usable(view: &View, (endpoint, tls): Key) -> bool {
-    let mut clusters = view.signals.clusters.enumerated();
-    clusters.any(|(index, beliefs)| {
-        beliefs.state != State::Draining && secured(view, index) == tls && beliefs.uses(endpoint)
-    })
+/// Where an endpoint with these TLS settings is; `None` if its cluster is being drained.
+fn place(view: &View, (endpoint, tls): Key) -> Option<(ClusterIndex, EndpointIndex)> {
+    let (cluster, index) = view.place(endpoint)?;
+    let is_open = view.signals.clusters.get(cluster)?.state != State::Draining;
+    (is_open && secured(view, cluster) == tls).then_some((cluster, index))
 }
 
-fn may_keep(view: &View, cluster: ClusterIndex, (endpoint, tls): Key) -> bool {
+/// Whether an endpoint is up, and has these TLS settings.
+#[must_use]
+pub fn usable(view: &View, key: Key) -> bool {
+    let known = place(view, key);
+    known.is_some_and(|(cluster, index)| view.signals.clusters[cluster].uses(index))
+}
+
+fn may_keep(view: &View, cluster: ClusterIndex, key: Key) -> bool {
     let shared = |plan: &Cluster| plan.send_proxy == SendProxy::None;
     view.plan.clusters.get(cluster).is_some_and(shared)
-        && tls == secured(view, cluster)
-        && view
-            .signals
-            .clusters
-            .get(cluster)
-            .is_some_and(|beliefs| beliefs.state != State::Draining && beliefs.uses(endpoint))
+        && view.place(key.0).is_some_and(|(at, _)| at == cluster)
+        && usable(view, key)
 }

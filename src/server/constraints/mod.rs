@@ -264,7 +264,8 @@ impl World {
     /// A sweep, and its view in force: each published choice and explanation names permitted clusters only.
     fn publish(&mut self) {
         let mut signals = self.assessor.sweep(&mut Noise(&mut self.dice), self.now);
-        let (clusters, _) = self.interned.live(&self.plan, &signals);
+        self.interned.adopt(&self.plan, &signals);
+        let clusters = self.interned.live();
         for (live, signals) in clusters.iter().zip(&signals.clusters) {
             live.ceiling.set(signals.ceiling);
         }
@@ -280,6 +281,7 @@ impl World {
             policies: Arc::default(),
             signals,
             clusters,
+            places: self.interned.places(),
             slots: self.slots.clone(),
             generation: self.generation,
         };

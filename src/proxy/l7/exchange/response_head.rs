@@ -4,7 +4,6 @@ use super::attempt::Attempt;
 use super::failure::Failure;
 use super::upload::Progress;
 use crate::decision::retry::Kind;
-use crate::decision::signal::EndpointSignals;
 use crate::decision::units::Timestamp;
 use crate::http::response::{self, RequestKind, ResponseHead};
 use crate::proxy::l7::outbound::{Incoming, NoHead};
@@ -165,7 +164,5 @@ async fn by<F: Future>(worker: &Worker, due: Timestamp, future: F) -> Option<F::
 fn is_ejected(attempt: &Attempt<'_, '_>) -> bool {
     let latest: Rc<_> = attempt.worker.view();
     let id = attempt.selection.signals(attempt.view).id;
-    let knows = |endpoint: &EndpointSignals| endpoint.id == id;
-    let mut clusters = latest.signals.clusters.iter();
-    clusters.any(|cluster| cluster.endpoints.iter().any(knows) && !cluster.uses(id))
+    latest.place(id).is_some() && !latest.uses(id)
 }
