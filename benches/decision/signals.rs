@@ -1,7 +1,8 @@
 //! The signals of a cluster for the decision's benchmark, and for the test that counts its instructions.
 
+use std::sync::Arc;
 use tidegate::decision::endpoint::{Cost, prepare};
-use tidegate::decision::index::EndpointIndex;
+use tidegate::decision::index::{EndpointIndex, Table};
 use tidegate::decision::plan::Address;
 use tidegate::decision::signal::{ClusterSignals, EndpointSignals};
 
@@ -21,15 +22,17 @@ pub(super) fn cluster(endpoints: usize, weight: &dyn Fn(usize) -> f64) -> Cluste
         requests_per_s: 0.0,
         last_error: None,
     };
-    let mut cluster = ClusterSignals {
+    let usable: Arc<[EndpointIndex]> = (0..endpoints).map(EndpointIndex).collect();
+    let mut endpoints: Table<_, _> = (0..endpoints).map(endpoint).collect();
+    let wheel = prepare(&mut endpoints, &usable, |index| weight(index.0));
+    ClusterSignals {
         dial: 100,
         rtt: Some(0.001),
         distance: Some(0.001),
-        endpoints: (0..endpoints).map(endpoint).collect(),
-        usable: (0..endpoints).map(EndpointIndex).collect(),
+        endpoints: Arc::new(endpoints),
+        usable,
         members: 1,
+        wheel: Arc::new(wheel),
         ..ClusterSignals::default()
-    };
-    prepare(&mut cluster, |index| weight(index.0));
-    cluster
+    }
 }

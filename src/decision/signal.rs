@@ -113,16 +113,16 @@ pub struct ClusterSignals {
     pub share: f64,
     /// Dollars an hour.
     pub usd_per_hour: f64,
-    /// The cluster's endpoints.
-    pub endpoints: Table<EndpointIndex, EndpointSignals>,
+    /// The cluster's endpoints. Shared by successive signals while they do not change, as are `usable` and `wheel`.
+    pub endpoints: Arc<Table<EndpointIndex, EndpointSignals>>,
     /// Indices of the usable endpoints, in ascending order; all endpoints if none was ever probed, or too few are up.
-    pub usable: Vec<EndpointIndex>,
+    pub usable: Arc<[EndpointIndex]>,
     /// Indices of endpoints that returned and have had no exchange since.
     pub returned: Vec<EndpointIndex>,
     /// Identifies the set of endpoints: another set has another number.
     pub members: u64,
     /// Turns of the usable endpoints.
-    pub wheel: Wheel,
+    pub wheel: Arc<Wheel>,
 }
 
 impl ClusterSignals {

@@ -204,7 +204,7 @@ impl Teller {
         let view = self.view.load();
         let index = view.plan.clusters.find(|cluster| cluster.name == self.cluster);
         let cluster = index.and_then(|index| view.signals.clusters.get(index));
-        let mut endpoints = cluster.into_iter().flat_map(|cluster| &cluster.endpoints);
+        let mut endpoints = cluster.into_iter().flat_map(|cluster| cluster.endpoints.iter());
         let known = endpoints.find(|endpoint| endpoint.address == *address);
         !self.allows(address) || known.is_some_and(|endpoint| !endpoint.up)
     }

@@ -13,6 +13,7 @@ use crate::decision::report::Report;
 use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
 use crate::decision::units::{Timestamp, mean, mix, smooth};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The part of a probe's response time that is not the network, and the cluster where it was observed.
@@ -72,6 +73,14 @@ pub(super) struct Traffic {
     pub(super) class: Option<ClassIndex>,
     pub(super) usd_per_hour: f64,
     pub(super) share: f64,
+}
+
+/// The part of the signals that describes the endpoints.
+struct OfEndpoints {
+    endpoints: Arc<Table<EndpointIndex, EndpointSignals>>,
+    usable: Arc<[EndpointIndex]>,
+    returned: Vec<EndpointIndex>,
+    wheel: Arc<Wheel>,
 }
 
 /// The share of a returning cluster at first, and the time in which the share doubles, in seconds.
@@ -318,13 +327,10 @@ impl ClusterState {
         news: &mut Vec<News>,
         now: Timestamp,
     ) -> ClusterSignals {
-        let turns_per_s = self.answered_per_s / self.in_use.max(1) as f64;
-        let believe = |endpoint: &EndpointState| endpoint.believe(cluster, turns_per_s, now);
-        let endpoints: Table<EndpointIndex, EndpointSignals> =
-            self.endpoints.iter().map(believe).collect();
         let success =
             (traffic.rate > 0.1).then(|| (1.0 - traffic.failed_rate / traffic.rate).max(0.0));
-        let (state, cause) = self.judge(&endpoints, dial, success.unwrap_or(1.0), now);
+        let of_endpoints = self.observe(cluster, now);
+        let (state, cause) = self.judge(&of_endpoints.endpoints, dial, success.unwrap_or(1.0), now);
         if self.announced != Some(state) {
             let first = self.announced.is_none() && state == State::Up;
             self.announced = Some(state);
@@ -332,9 +338,8 @@ impl ClusterState {
                 news.push(News::Cluster { cluster: cluster.name.clone(), state, cause });
             }
         }
-        let usable = self.usable(&cluster.outlier, &endpoints);
-        let unused = |index: &EndpointIndex| self.endpoints[*index].unused;
-        let mut signals = ClusterSignals {
+        let OfEndpoints { endpoints, usable, returned, wheel } = of_endpoints;
+        ClusterSignals {
             state,
             cause,
             ceiling: cluster.ceiling,
@@ -354,14 +359,29 @@ impl ClusterState {
             return_share: self.return_share(now),
             share: traffic.share,
             usd_per_hour: traffic.usd_per_hour,
-            returned: usable.iter().copied().filter(unused).collect(),
+            returned,
             usable,
             endpoints,
             members: self.members,
-            wheel: Wheel::default(),
-        };
-        endpoint::prepare(&mut signals, |index| f64::from(self.endpoints[index].weight).max(0.1));
-        signals
+            wheel,
+        }
+    }
+
+    /// The signals of the endpoints now.
+    fn observe(&self, cluster: &Cluster, now: Timestamp) -> OfEndpoints {
+        let turns_per_s = self.answered_per_s / self.in_use.max(1) as f64;
+        let believe = |endpoint: &EndpointState| endpoint.believe(cluster, turns_per_s, now);
+        let mut endpoints: Table<_, _> = self.endpoints.iter().map(believe).collect();
+        let usable = self.usable(&cluster.outlier, &endpoints);
+        let unused = |index: &EndpointIndex| self.endpoints[*index].unused;
+        let listed = |index: EndpointIndex| f64::from(self.endpoints[index].weight).max(0.1);
+        let wheel = endpoint::prepare(&mut endpoints, &usable, listed);
+        OfEndpoints {
+            returned: usable.iter().copied().filter(unused).collect(),
+            usable: usable.into(),
+            endpoints: Arc::new(endpoints),
+            wheel: Arc::new(wheel),
+        }
     }
 
     /// The ceiling of this process, where `members` proxies of the site may share it.

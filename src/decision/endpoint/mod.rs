@@ -15,7 +15,7 @@ pub use least_wait::Cost;
 pub use turns::Turns;
 pub use wheel::Wheel;
 
-use super::index::EndpointIndex;
+use super::index::{EndpointIndex, Table};
 use super::plan::EndpointPolicy;
 use super::signal::{ClusterSignals, EndpointSignals};
 use super::units::{Dice, Timestamp};
@@ -33,10 +33,13 @@ pub struct Chance<'a> {
     pub key: u64,
 }
 
-/// Fills in the tables of a pick: the costs of a cluster's endpoints, and the wheel of turns.
+/// Makes the tables of a pick: fills in the costs of a cluster's endpoints, and returns the wheel of turns.
 /// `listed` gives the configured weight of an endpoint, by index.
-pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(EndpointIndex) -> f64) {
-    let ClusterSignals { endpoints, usable, wheel, .. } = cluster;
+pub fn prepare(
+    endpoints: &mut Table<EndpointIndex, EndpointSignals>,
+    usable: &[EndpointIndex],
+    listed: impl Fn(EndpointIndex) -> f64,
+) -> Wheel {
     let count = usable.len().max(1) as f64;
     let mean = usable.iter().map(|index| listed(*index)).sum::<f64>() / count;
     let least = usable.iter().map(|index| listed(*index)).fold(f64::INFINITY, f64::min);
@@ -54,7 +57,7 @@ pub fn prepare(cluster: &mut ClusterSignals, listed: impl Fn(EndpointIndex) -> f
     for (&index, cost) in usable.iter().zip(costs) {
         endpoints[index].cost = cost;
     }
-    *wheel = Wheel::new(usable.iter().map(|index| endpoints[*index].weight));
+    Wheel::new(usable.iter().map(|index| endpoints[*index].weight))
 }
 
 /// Picks an endpoint by index in `cluster.endpoints`. `in_flight` takes the same index. Endpoints in `tried` are used
@@ -102,6 +105,7 @@ fn pick_among(
 mod tests {
     use super::*;
     use crate::decision::plan::Address;
+    use std::sync::Arc;
 
     fn cluster(weights: &[f64]) -> ClusterSignals {
         let endpoints = weights.iter().enumerate().map(|(index, weight)| EndpointSignals {
@@ -118,15 +122,24 @@ mod tests {
             requests_per_s: 0.0,
             last_error: None,
         });
-        let mut cluster = ClusterSignals {
+        let usable: Arc<[EndpointIndex]> = (0..weights.len()).map(EndpointIndex).collect();
+        let mut endpoints: Table<_, _> = endpoints.collect();
+        let wheel = prepare(&mut endpoints, &usable, |index| weights[index.0]);
+        ClusterSignals {
             dial: 100,
-            endpoints: endpoints.collect(),
-            usable: (0..weights.len()).map(EndpointIndex).collect(),
+            endpoints: Arc::new(endpoints),
+            usable,
             members: 1,
+            wheel: Arc::new(wheel),
             ..ClusterSignals::default()
-        };
-        prepare(&mut cluster, |index| weights[index.0]);
-        cluster
+        }
+    }
+
+    /// Changes the first of a few endpoints of equal weight.
+    fn change(cluster: &mut ClusterSignals, change: impl FnOnce(&mut EndpointSignals)) {
+        let endpoints = Arc::make_mut(&mut cluster.endpoints);
+        change(&mut endpoints[EndpointIndex(0)]);
+        cluster.wheel = Arc::new(prepare(endpoints, &cluster.usable, |_| 1.0));
     }
 
     fn counts(
@@ -196,14 +209,12 @@ mod tests {
     #[test]
     fn a_slow_endpoint_keeps_a_small_share() {
         let mut cluster = cluster(&[1.0; 2]);
-        cluster.endpoints[EndpointIndex(0)].slowness = 10.0;
-        prepare(&mut cluster, |_| 1.0);
+        change(&mut cluster, |endpoint| endpoint.slowness = 10.0);
         let slow = counts(EndpointPolicy::LeastWait, &cluster, &[], 99)[0];
         // Each endpoint has one exchange in flight, so that no endpoint is ever idle.
         assert_eq!(slow, 0);
         let mut used = |trickle: (f64, f64), gap_ms: u64| {
-            cluster.endpoints[EndpointIndex(0)].trickle = trickle;
-            prepare(&mut cluster, |_| 1.0);
+            change(&mut cluster, |endpoint| endpoint.trickle = trickle);
             let (mut turns, mut dice) = (Turns::new(0, 1), Dice::seeded(1));
             let pick = |turn: u64| {
                 let now = Timestamp::from_nanos(turn * gap_ms * 1_000_000);
@@ -257,7 +268,7 @@ mod tests {
     fn hashing_moves_only_the_keys_of_a_lost_endpoint() {
         let full = cluster(&[1.0; 5]);
         let mut less = cluster(&[1.0; 5]);
-        less.usable.remove(2);
+        less.usable = less.usable.iter().copied().filter(|index| index.0 != 2).collect();
         let mut dice = Dice::seeded(1);
         for key in (0..2_000).map(crate::decision::units::mix) {
             let mut turns = Turns::new(0, 1);

@@ -36,7 +36,7 @@ pub(super) fn clusters(families: &mut Families, scrape: &Scrape<'_>) {
         MetricType::GAUGE,
     );
     for ((_, cluster), signals) in beliefs() {
-        for endpoint in &signals.endpoints {
+        for endpoint in signals.endpoints.iter() {
             let address = endpoint.address.to_string();
             let labels = [(CLUSTER, cluster.name.as_str()), ("endpoint", address.as_str())];
             up.push(gauge(&labels, f64::from(u8::from(endpoint.up))));
