@@ -14,7 +14,7 @@ pub use decision::Decision;
 
 mod endpoint;
 
-pub use endpoint::LiveEndpoint;
+pub use endpoint::{Activity, LiveEndpoint};
 
 mod gauge;
 
@@ -129,6 +129,8 @@ pub struct LiveCluster {
     pub queue: Arc<Queue>,
     /// The counters of its capacity group.
     pub group: Option<Arc<LiveGroup>>,
+    /// Whether its endpoints have had samples.
+    pub activity: Arc<Activity>,
     /// Parallel to the endpoints of the cluster's signals.
     pub endpoints: Arc<Table<EndpointIndex, Arc<LiveEndpoint>>>,
 }

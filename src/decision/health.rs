@@ -368,6 +368,14 @@ impl Health {
         self.state != State::Down && self.ejected_until.is_none_or(|until| now >= until)
     }
 
+    /// Whether the state does not change by time alone: there is no ejection that ends, no series of failures that is
+    /// judged by its length, and no slow start of `span`.
+    #[must_use]
+    pub fn is_settled(&self, span: Duration, now: Timestamp) -> bool {
+        let judged = self.exchanges.count == 0 || now.since(self.exchanges.since) > ALONE;
+        judged && self.ejected_until.is_none() && self.slow_start(span, now) >= 1.0
+    }
+
     /// Whether a probe or an exchange has ever succeeded or failed.
     #[must_use]
     pub fn is_probed(&self) -> bool {

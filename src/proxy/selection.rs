@@ -99,6 +99,14 @@ impl Tried {
         let choices = view.signals.classes.get(class).map(|class| class.choices.as_slice());
         for choice in choices.unwrap_or_default() {
             let beliefs = &view.signals.clusters[choice.cluster];
+            if latest
+                .signals
+                .clusters
+                .get(choice.cluster)
+                .is_some_and(|one| Arc::ptr_eq(one, beliefs))
+            {
+                continue;
+            }
             for endpoint in beliefs.usable.iter().map(|index| beliefs.endpoints[*index].id) {
                 if !latest.uses(endpoint) && !self.endpoints.contains(&endpoint) {
                     self.endpoints.push(endpoint);

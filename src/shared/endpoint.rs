@@ -4,6 +4,7 @@ use super::gauge::Gauge;
 use crate::decision::endpoint::speed;
 use crate::telemetry::counter::Count;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The counters of an endpoint; they outlive views.
@@ -13,6 +14,43 @@ pub struct LiveEndpoint {
     pub in_flight: Arc<Gauge>,
     /// Completed exchanges and microseconds to their response heads, by worker.
     pub(super) samples: Vec<EndpointSlot>,
+    /// The activity of its cluster.
+    activity: Arc<Activity>,
+}
+
+/// Counts the samples of all endpoints of a cluster, so that the control thread passes over a cluster without any.
+#[derive(Debug, Default)]
+pub struct Activity {
+    by_worker: Vec<Samples>,
+    /// The count at the last check; for the control thread.
+    checked: AtomicU64,
+}
+
+/// The samples that one worker has counted.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Samples(AtomicU64);
+
+impl Activity {
+    pub(super) fn new(workers: usize) -> Activity {
+        let by_worker = (0..workers).map(|_| Samples::default()).collect();
+        Activity { by_worker, ..Activity::default() }
+    }
+
+    /// Counts a sample after it was written.
+    fn add(&self, worker: usize) {
+        if let Some(Samples(count)) = self.by_worker.get(worker) {
+            // The single writer; the sample is visible to whoever sees the count.
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        }
+    }
+
+    /// Whether there were samples since the last call.
+    pub(super) fn was_seen(&self) -> bool {
+        let counts = self.by_worker.iter().map(|of| of.0.load(Ordering::Acquire));
+        let count = counts.fold(0, u64::wrapping_add);
+        self.checked.swap(count, Ordering::Relaxed) != count
+    }
 }
 
 #[derive(Debug, Default)]
@@ -33,9 +71,9 @@ pub(super) struct EndpointSlot {
 pub(super) const LOG_UNIT: f64 = 65_536.0;
 
 impl LiveEndpoint {
-    pub(super) fn new(workers: usize) -> LiveEndpoint {
+    pub(super) fn new(workers: usize, activity: Arc<Activity>) -> LiveEndpoint {
         let samples = (0..workers).map(|_| EndpointSlot::default()).collect();
-        LiveEndpoint { in_flight: Arc::default(), samples }
+        LiveEndpoint { in_flight: Arc::default(), samples, activity }
     }
 
     /// Counts one completed exchange, as worker number `worker`.
@@ -44,6 +82,7 @@ impl LiveEndpoint {
             slot.count.add(1);
             slot.micros.add((seconds * 1e6) as u64);
             slot.time(seconds);
+            self.activity.add(worker);
         }
     }
 
@@ -51,6 +90,7 @@ impl LiveEndpoint {
     pub fn record_overtaken(&self, worker: usize, seconds: f64) {
         if let Some(slot) = self.samples.get(worker) {
             slot.time(seconds);
+            self.activity.add(worker);
         }
     }
 
@@ -59,6 +99,7 @@ impl LiveEndpoint {
         if let Some(slot) = self.samples.get(worker) {
             slot.handshakes.add(1);
             slot.handshake_micros.add(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
+            self.activity.add(worker);
         }
     }
 }

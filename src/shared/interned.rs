@@ -4,7 +4,7 @@
 //! cluster has the endpoint. What depends on the set of endpoints is made anew only for clusters whose set has changed.
 
 use super::LiveCluster;
-use super::endpoint::LiveEndpoint;
+use super::endpoint::{Activity, LiveEndpoint};
 use super::group::{Groups, LiveGroup};
 use crate::decision::capacity_group::{GroupIndex, GroupSignals};
 use crate::decision::index::{EndpointIndex, Table};
@@ -58,7 +58,7 @@ impl Interned {
         places.retain(|_, (cluster, _)| stays(*cluster));
         for (index, beliefs) in signals.clusters.enumerated().filter(|(index, _)| !stays(*index)) {
             if let Some(counters) = live.get_mut(index) {
-                counters.endpoints = Arc::new(self.endpoints_of(beliefs));
+                counters.endpoints = Arc::new(self.endpoints_of(beliefs, &counters.activity));
             }
             let known = beliefs.endpoints.enumerated();
             places.extend(known.map(|(endpoint, known)| (known.id, (index, endpoint))));
@@ -75,7 +75,11 @@ impl Interned {
         let known: BTreeMap<&str, &LiveCluster> = names.zip(self.live.iter()).collect();
         let carried = |cluster: &Cluster| {
             let known = known.get(cluster.name.as_str());
-            let counters = known.map_or_else(LiveCluster::default, |known| (*known).clone());
+            let fresh = || LiveCluster {
+                activity: Arc::new(Activity::new(self.workers)),
+                ..LiveCluster::default()
+            };
+            let counters = known.map_or_else(fresh, |known| (*known).clone());
             let group = cluster.group.and_then(|index| groups.get(index)).cloned();
             LiveCluster { group, ..counters }
         };
@@ -83,12 +87,16 @@ impl Interned {
     }
 
     /// The counters of a cluster's endpoints.
-    fn endpoints_of(&self, beliefs: &ClusterSignals) -> Table<EndpointIndex, Arc<LiveEndpoint>> {
+    fn endpoints_of(
+        &self,
+        beliefs: &ClusterSignals,
+        activity: &Arc<Activity>,
+    ) -> Table<EndpointIndex, Arc<LiveEndpoint>> {
         let known = |id: u32| {
             let (cluster, endpoint) = *self.places.get(&id)?;
             self.live.get(cluster)?.endpoints.get(endpoint).cloned()
         };
-        let fresh = || Arc::new(LiveEndpoint::new(self.workers));
+        let fresh = || Arc::new(LiveEndpoint::new(self.workers, activity.clone()));
         beliefs.endpoints.iter().map(|one| known(one.id).unwrap_or_else(fresh)).collect()
     }
 

@@ -254,6 +254,11 @@ impl Samples for Sweep {
         Answers { count, seconds: micros / 1e6, logs, rtt }
     }
 
+    fn is_quiet(&mut self, endpoint: u32) -> bool {
+        let cluster = self.places.get(&endpoint).and_then(|(at, _)| self.clusters.get(*at));
+        cluster.is_some_and(|cluster| !cluster.activity.was_seen())
+    }
+
     fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {
         let workers = self.slots.workers.iter().filter_map(|classes| classes.get(class));
         let mut total = [0_u64; PRIORITIES];

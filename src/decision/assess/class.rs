@@ -10,6 +10,7 @@ use self::wanted::Wanted;
 use super::choice::{Ranked, choices};
 use super::inference::{Before, Inference, Sweep, oldest};
 use super::place::{PermittedCluster, distances};
+use super::rest::ELAPSED_MAX;
 use super::shifted::Shifted;
 use super::success::{relative_success, working};
 use crate::decision::backlog::Backlog;
@@ -136,17 +137,30 @@ impl ClassState {
     }
 
     /// The signals of the last sweep, if nothing but traffic can have changed them since.
-    pub(super) fn at_rest(&mut self) -> Option<Arc<ClassSignals>> {
+    pub(super) fn at_rest(&self) -> Option<Arc<ClassSignals>> {
         if self.demand > AT_REST || self.shed != Shed::default() {
             return None;
         }
         self.last.as_ref().map(|(signals, _)| signals.clone())
     }
 
+    /// Whether another sweep without traffic would find what the last one found: its clusters rest, and let through what
+    /// they let through then.
+    pub(super) fn is_asleep<'a>(
+        &self,
+        places: impl Iterator<Item = PermittedCluster<'a>>,
+        now: Timestamp,
+    ) -> bool {
+        let Some((_, at)) = self.last.as_ref() else { return false };
+        places
+            .zip(&self.open)
+            .all(|(place, before)| place.state.rest.lasts_since(*at) && place.open(now) == *before)
+    }
+
     /// Seconds since the class's own last sweep; `None` before the first.
     pub(super) fn elapsed(&self, now: Timestamp) -> Option<f64> {
         let (_, at) = self.last.as_ref()?;
-        Some(now.secs_since(*at).clamp(0.001, 5.0))
+        Some(now.secs_since(*at).clamp(0.001, ELAPSED_MAX))
     }
 
     /// Stores the signals of this sweep.

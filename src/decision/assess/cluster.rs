@@ -1,19 +1,19 @@
 //! The state of one cluster: its endpoints, its dial, its return after an outage.
 
 use super::endpoint::EndpointState;
+use super::published::Published;
+use super::rest::Rest;
 use super::{Answers, Found, News, Samples};
 use crate::decision::endpoint::speed::{Siblings, Spread};
-use crate::decision::endpoint::{self, Wheel};
-use crate::decision::fleet::lease::{self, Share};
+use crate::decision::fleet::lease::Share;
 use crate::decision::health::Thresholds;
 use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::outlier::{Outlier, Standing, Standings};
-use crate::decision::plan::{Address, ClassIndex, Cluster, ProbeKind};
+use crate::decision::plan::{Address, Cluster, ProbeKind};
 use crate::decision::report::Report;
-use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
+use crate::decision::signal::State;
 use crate::decision::units::{Timestamp, mean, mix, smooth};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The part of a probe's response time that is not the network, and the cluster where it was observed.
@@ -34,9 +34,9 @@ pub(super) struct ClusterState {
     /// Whether the cluster was usable at the last sweep; `None` before all its endpoints were probed.
     was_up: Option<bool>,
     /// The moment since which no endpoint of the cluster has been usable.
-    down_since: Option<Timestamp>,
+    pub(super) down_since: Option<Timestamp>,
     ramp_from: Option<Timestamp>,
-    held_until: Option<Timestamp>,
+    pub(super) held_until: Option<Timestamp>,
     /// Whether the cluster returned with the last sweep.
     pub(super) returned: bool,
     /// The round trip to the previous endpoints: an assumption until the current ones are measured.
@@ -51,36 +51,17 @@ pub(super) struct ClusterState {
     pub(super) loaded: bool,
     /// The last report that came with a probe's response, and when.
     pub(super) report: Option<(Report, Timestamp)>,
-    announced: Option<State>,
-    in_use: usize,
+    pub(super) announced: Option<State>,
+    pub(super) in_use: usize,
     /// Identifies the set of endpoints.
-    members: u64,
+    pub(super) members: u64,
     spread: Spread,
     /// Recent exchanges completed, a second.
-    answered_per_s: f64,
-}
-
-/// The totals of a cluster's traffic over all classes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Traffic {
-    pub(super) rate: f64,
-    pub(super) failed_rate: f64,
-    /// The longest queue that any class observes.
-    pub(super) queue: Option<f64>,
-    pub(super) service: Option<f64>,
-    pub(super) total: Option<f64>,
-    /// The class that sends most.
-    pub(super) class: Option<ClassIndex>,
-    pub(super) usd_per_hour: f64,
-    pub(super) share: f64,
-}
-
-/// The part of the signals that describes the endpoints.
-struct OfEndpoints {
-    endpoints: Arc<Table<EndpointIndex, EndpointSignals>>,
-    usable: Arc<[EndpointIndex]>,
-    returned: Vec<EndpointIndex>,
-    wheel: Arc<Wheel>,
+    pub(super) answered_per_s: f64,
+    pub(super) rest: Rest,
+    /// The round trip and whether it is settled, at the last sweep.
+    measured: (Option<f64>, bool),
+    pub(super) published: Published,
 }
 
 /// The share of a returning cluster at first, and the time in which the share doubles, in seconds.
@@ -99,7 +80,8 @@ impl ClusterState {
         now: Timestamp,
     ) -> bool {
         self.discovered = true;
-        self.rtt_before = self.rtt();
+        self.rtt_before = self.measure().or(self.rtt_before);
+        self.rest.wake();
         if self.has_exactly(found) {
             self.replaced = false;
             let pairs = self.endpoints.iter_mut().zip(found);
@@ -142,7 +124,8 @@ impl ClusterState {
             && self.endpoints.iter().zip(found).all(same)
     }
 
-    /// Folds the samples of a sweep in and notes whether the cluster went down or returned.
+    /// Folds the samples of a sweep in and notes whether the cluster went down or returned, unless it rests. `elapsed`
+    /// is for a cluster that was never swept before.
     pub(super) fn sweep(
         &mut self,
         cluster: &Cluster,
@@ -151,6 +134,15 @@ impl ClusterState {
         news: &mut Vec<News>,
         now: Timestamp,
     ) {
+        self.returned = false;
+        let first = self.endpoints.first().map(|endpoint| endpoint.id);
+        if first.is_some_and(|first| !samples.is_quiet(first)) {
+            self.rest.stir();
+        }
+        if !self.rest.is_over(self.endpoints.len(), u64::from(first.unwrap_or(0)), now) {
+            return;
+        }
+        let elapsed = self.rest.seconds(now).unwrap_or(elapsed);
         let mut answered = 0.0;
         self.spread.fade(elapsed);
         for endpoint in &mut self.endpoints {
@@ -188,6 +180,11 @@ impl ClusterState {
         if let Some(excess) = mean(excesses).filter(|_| !self.loaded) {
             self.excess = Some(excess);
         }
+        let settled = self.endpoints.iter().any(|endpoint| endpoint.rtt.is_settled());
+        self.measured = (self.measure(), settled);
+        let is_settled = |endpoint: &EndpointState| endpoint.is_settled(cluster, now);
+        self.rest.begin(self.endpoints.iter().all(is_settled), now);
+        self.published.observe(self.observe(cluster, now));
     }
 
     /// Compares the speeds of usable endpoints.
@@ -267,10 +264,13 @@ impl ClusterState {
         self.endpoints.iter().filter(move |endpoint| endpoint.health.is_usable(now))
     }
 
-    /// The round trip, in seconds: the mean of its endpoints' medians.
+    /// The round trip at the last sweep, in seconds: the mean of its endpoints' medians.
     pub(super) fn rtt(&self) -> Option<f64> {
-        let measured = self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median());
-        mean(measured).or(self.rtt_before)
+        self.measured.0.or(self.rtt_before)
+    }
+
+    fn measure(&self) -> Option<f64> {
+        mean(self.endpoints.iter().filter_map(|endpoint| endpoint.rtt.median()))
     }
 
     /// The distance, in seconds: the round trip, and the path behind a middlebox that answers for the cluster. The distance
@@ -293,7 +293,7 @@ impl ClusterState {
 
     /// Whether the cluster's distance is certain enough for a comparison.
     pub(super) fn is_measured(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.rtt.is_settled())
+        self.measured.1
     }
 
     /// Whether the cluster may be chosen when all permitted clusters are down, since some answers are better than none.
@@ -316,124 +316,6 @@ impl ClusterState {
     pub(super) fn return_share(&self, now: Timestamp) -> f64 {
         let Some(from) = self.ramp_from else { return 1.0 };
         (RETURN_SHARE * (now.secs_since(from) / RETURN_DOUBLES).min(20.0).exp2()).min(1.0)
-    }
-
-    /// The signals of the cluster now.
-    pub(super) fn believe(
-        &mut self,
-        cluster: &Cluster,
-        traffic: Traffic,
-        dial: u8,
-        news: &mut Vec<News>,
-        now: Timestamp,
-    ) -> ClusterSignals {
-        let success =
-            (traffic.rate > 0.1).then(|| (1.0 - traffic.failed_rate / traffic.rate).max(0.0));
-        let of_endpoints = self.observe(cluster, now);
-        let (state, cause) = self.judge(&of_endpoints.endpoints, dial, success.unwrap_or(1.0), now);
-        if self.announced != Some(state) {
-            let first = self.announced.is_none() && state == State::Up;
-            self.announced = Some(state);
-            if !first {
-                news.push(News::Cluster { cluster: cluster.name.clone(), state, cause });
-            }
-        }
-        let OfEndpoints { endpoints, usable, returned, wheel } = of_endpoints;
-        ClusterSignals {
-            state,
-            cause,
-            ceiling: cluster.ceiling,
-            dial,
-            site_dial: 100,
-            rtt: self.rtt(),
-            distance: self.distance(),
-            service: traffic.service,
-            queue: traffic.queue,
-            total: traffic.total,
-            class: traffic.class,
-            requests_per_s: traffic.rate,
-            success,
-            down_since: self.down_since,
-            held_until: self.held_until.filter(|until| now < *until),
-            awaits_undrain: self.awaits_undrain(),
-            return_share: self.return_share(now),
-            share: traffic.share,
-            usd_per_hour: traffic.usd_per_hour,
-            returned,
-            usable,
-            endpoints,
-            members: self.members,
-            wheel,
-        }
-    }
-
-    /// The signals of the endpoints now.
-    fn observe(&self, cluster: &Cluster, now: Timestamp) -> OfEndpoints {
-        let turns_per_s = self.answered_per_s / self.in_use.max(1) as f64;
-        let believe = |endpoint: &EndpointState| endpoint.believe(cluster, turns_per_s, now);
-        let mut endpoints: Table<_, _> = self.endpoints.iter().map(believe).collect();
-        let usable = self.usable(&cluster.outlier, &endpoints);
-        let unused = |index: &EndpointIndex| self.endpoints[*index].unused;
-        let listed = |index: EndpointIndex| f64::from(self.endpoints[index].weight).max(0.1);
-        let wheel = endpoint::prepare(&mut endpoints, &usable, listed);
-        OfEndpoints {
-            returned: usable.iter().copied().filter(unused).collect(),
-            usable: usable.into(),
-            endpoints: Arc::new(endpoints),
-            wheel: Arc::new(wheel),
-        }
-    }
-
-    /// The ceiling of this process, where `members` proxies of the site may share it.
-    pub(super) fn ceiling(&self, cluster: &Cluster, members: u32, now: Timestamp) -> Option<u32> {
-        let total = cluster.ceiling?;
-        if !cluster.shared || members < 2 {
-            return Some(total);
-        }
-        let share = self.share.as_ref().map(|share| share.ceiling(now));
-        Some(share.unwrap_or_else(|| lease::sure(lease::part(total, members))))
-    }
-
-    /// The endpoints that probes have shown to be up. If there are none, the endpoints that were never probed; if too few
-    /// are up, all endpoints.
-    fn usable(
-        &self,
-        knobs: &Outlier,
-        endpoints: &Table<EndpointIndex, EndpointSignals>,
-    ) -> Vec<EndpointIndex> {
-        let proven = |index: &EndpointIndex| {
-            endpoints[*index].up && self.endpoints[*index].health.is_probed()
-        };
-        let all = || endpoints.indices();
-        if knobs.panics(endpoints.iter().filter(|endpoint| endpoint.up).count(), endpoints.len()) {
-            return all().collect();
-        }
-        let known: Vec<EndpointIndex> = all().filter(proven).collect();
-        if known.is_empty() { all().filter(|index| endpoints[*index].up).collect() } else { known }
-    }
-
-    fn judge(
-        &self,
-        endpoints: &[EndpointSignals],
-        dial: u8,
-        success: f64,
-        now: Timestamp,
-    ) -> (State, &'static str) {
-        let up = endpoints.iter().filter(|endpoint| endpoint.up).count();
-        let last_error = endpoints.iter().find(|e| !e.up).and_then(|e| e.last_error);
-        let last_error = last_error.map_or("down", |(cause, _)| cause.label());
-        match () {
-            () if endpoints.is_empty() => (State::Down, "no_endpoints"),
-            () if up == 0 => (State::Down, last_error),
-            () if self.awaits_undrain() => (State::Draining, "failback_manual"),
-            () if dial == 0 => (State::Draining, "dial"),
-            () if self.held_until.is_some_and(|until| now < until) => {
-                (State::Down, "failback_hold")
-            }
-            () if up < endpoints.len() => (State::Degraded, last_error),
-            () if success < 0.98 => (State::Degraded, "success"),
-            () => (State::Up, ""),
-        }
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct EndpointState {
     rtt_heard: Timestamp,
 }
 
+/// Exchanges a second below which an endpoint counts as out of use.
+const REQUESTS_FEW: f64 = 0.01;
 /// Interval between two samples of distance from exchanges.
 const RTT_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -101,6 +103,13 @@ impl EndpointState {
             self.rtt_heard = now;
             self.rtt.observe(rtt);
         }
+    }
+
+    /// Whether the endpoint is out of use, and its state does not change by time alone: a sweep would find nothing new.
+    pub(super) fn is_settled(&self, cluster: &Cluster, now: Timestamp) -> bool {
+        self.requests_per_s < REQUESTS_FEW
+            && self.health.is_settled(cluster.slow_start, now)
+            && self.speed.is_settled()
     }
 
     pub(super) fn believe(

@@ -15,6 +15,9 @@ mod inference;
 mod lines;
 mod place;
 mod probes;
+mod publish;
+mod published;
+mod rest;
 mod shifted;
 mod success;
 mod sweep;
@@ -26,7 +29,7 @@ use super::fleet::lease::Share;
 use super::health::Cause;
 use super::index::{EndpointIndex, Table};
 use super::load::Tally;
-use super::plan::{Address, ClassIndex, ClusterIndex, Plan};
+use super::plan::{Address, Class, ClassIndex, Cluster, ClusterIndex, Plan};
 use super::report::Report;
 use super::shed::PRIORITIES;
 use super::signal::State;
@@ -35,7 +38,7 @@ use accounts::Accounts;
 use class::ClassState;
 use cluster::ClusterState;
 use lines::Lines;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,6 +158,10 @@ pub trait Samples {
     fn class(&mut self, class: ClassIndex, slot: usize) -> Tally;
     /// The answers of an endpoint.
     fn endpoint(&mut self, id: u32) -> Answers;
+    /// Whether no endpoint of the cluster of this endpoint had answers since the last call. In doubt, `false`.
+    fn is_quiet(&mut self, _endpoint: u32) -> bool {
+        false
+    }
     /// Copies the exchanges of a class at its permitted cluster number `slot`, one by one.
     fn exchanges(&mut self, class: ClassIndex, slot: usize, into: &mut Exchanges);
     /// Demand of a class, by priority, accepted or shed.
@@ -217,7 +224,8 @@ pub struct Assessor {
     clusters: Table<ClusterIndex, ClusterState>,
     /// The plan's clusters by name.
     by_name: BTreeMap<String, ClusterIndex>,
-    classes: BTreeMap<u64, ClassState>,
+    /// Parallel to the plan's classes.
+    classes: Table<ClassIndex, ClassState>,
     site_dials: BTreeMap<String, u8>,
     /// By service.
     shifts: BTreeMap<String, Shift>,
@@ -249,7 +257,7 @@ impl Assessor {
             plan: Arc::new(Plan::default()),
             clusters: Table::default(),
             by_name: BTreeMap::new(),
-            classes: BTreeMap::new(),
+            classes: Table::default(),
             site_dials: BTreeMap::new(),
             shifts: BTreeMap::new(),
             temporary: None,
@@ -271,22 +279,34 @@ impl Assessor {
 
     /// Applies a new plan; the state of names that are no longer in the plan is dropped.
     pub fn adopt(&mut self, plan: Arc<Plan>) {
-        let names = self.plan.clusters.iter().map(|cluster| cluster.name.as_str());
-        let mut known: BTreeMap<&str, ClusterState> =
-            names.zip(std::mem::take(&mut self.clusters)).collect();
-        let kept = plan.clusters.iter().map(|cluster| known.remove(cluster.name.as_str()));
-        self.clusters = kept.map(Option::unwrap_or_default).collect();
+        let states = std::mem::take(&mut self.clusters);
+        let known = self.plan.clusters.iter().zip(states);
+        let mut known: BTreeMap<&str, (&Cluster, ClusterState)> =
+            known.map(|(of, state)| (of.name.as_str(), (of, state))).collect();
+        let kept = |cluster: &Cluster| {
+            let Some((before, mut state)) = known.remove(cluster.name.as_str()) else {
+                return ClusterState::default();
+            };
+            if before != cluster {
+                state.rest.wake();
+            }
+            state
+        };
+        self.clusters = plan.clusters.iter().map(kept).collect();
         let by_name = plan.clusters.enumerated().map(|(index, of)| (of.name.clone(), index));
         self.by_name = by_name.collect();
         for (cluster, state) in self.clusters.enumerated() {
             note_places(&mut self.at, cluster, state);
         }
-        let classes: BTreeSet<u64> = plan.classes.iter().map(|class| class.id).collect();
-        self.classes.retain(|id, _| classes.contains(id));
-        for class in &plan.classes {
-            let count = class.permitted.clusters.len();
-            self.classes.entry(class.id).or_insert_with(|| ClassState::new(count));
-        }
+        let states = std::mem::take(&mut self.classes);
+        let known = self.plan.classes.iter().zip(states);
+        let mut known: BTreeMap<u64, ClassState> =
+            known.map(|(class, state)| (class.id, state)).collect();
+        let kept = |class: &Class| {
+            let fresh = || ClassState::new(class.permitted.clusters.len());
+            known.remove(&class.id).unwrap_or_else(fresh)
+        };
+        self.classes = plan.classes.iter().map(kept).collect();
         self.shifts.retain(|name, _| plan.services.iter().any(|service| service.name == *name));
         self.accounts.adopt(&self.plan, &plan);
         self.lines.adopt(&plan);
@@ -307,8 +327,8 @@ impl Assessor {
             }
             Event::ProbeFailed { endpoint, cause } => self.probe_failed(endpoint, cause, now),
             Event::ProbeVoid { endpoint } => {
-                if let Some((_, state)) = self.endpoint_mut(endpoint) {
-                    state.probing = false;
+                if let Some((cluster, index)) = self.locate(endpoint) {
+                    self.clusters[cluster].endpoints[index].probing = false;
                 }
             }
             Event::ExchangeFailed { endpoint, cause, client } => {

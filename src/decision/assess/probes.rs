@@ -4,7 +4,7 @@ use super::cluster::thresholds;
 use super::endpoint::EndpointState;
 use super::{Assessor, ProbeOrder};
 use crate::decision::health::Cause;
-use crate::decision::plan::{Cluster, ProbeKind};
+use crate::decision::plan::ProbeKind;
 use crate::decision::units::{Timestamp, mix};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,11 +13,6 @@ use std::time::Duration;
 const SUSPICIOUS_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Assessor {
-    pub(super) fn endpoint_mut(&mut self, id: u32) -> Option<(&Cluster, &mut EndpointState)> {
-        let (cluster, endpoint) = self.locate(id)?;
-        Some((&self.plan.clusters[cluster], &mut self.clusters[cluster].endpoints[endpoint]))
-    }
-
     pub(super) fn probe_succeeded(
         &mut self,
         id: u32,
@@ -25,7 +20,9 @@ impl Assessor {
         answer: Option<Duration>,
         now: Timestamp,
     ) {
-        let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
+        let Some((index, endpoint)) = self.locate(id) else { return };
+        let (cluster, state) = (&self.plan.clusters[index], &mut self.clusters[index]);
+        let endpoint = &mut state.endpoints[endpoint];
         endpoint.probing = false;
         endpoint.rtt.observe(rtt.as_secs_f64());
         if let Some(answer) = answer {
@@ -39,16 +36,25 @@ impl Assessor {
             // The path may have changed: the next probes measure it.
             endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
         }
-        endpoint.health.probe_succeeded(thresholds(cluster), now);
+        let came_up = endpoint.health.probe_succeeded(thresholds(cluster), now);
         let news = endpoint.returned(&cluster.name, now);
+        if came_up || news.is_some() {
+            state.rest.wake()
+        } else {
+            state.rest.stir()
+        }
         self.news.extend(news);
     }
 
     pub(super) fn probe_failed(&mut self, id: u32, cause: Cause, now: Timestamp) {
-        let Some((cluster, endpoint)) = self.endpoint_mut(id) else { return };
+        let Some((index, endpoint)) = self.locate(id) else { return };
+        let (cluster, state) = (&self.plan.clusters[index], &mut self.clusters[index]);
+        let endpoint = &mut state.endpoints[endpoint];
         endpoint.probing = false;
         endpoint.probe_due = endpoint.probe_due.min(now.plus(SUSPICIOUS_INTERVAL));
+        state.rest.stir();
         if endpoint.health.probe_failed(cause, thresholds(cluster), now) {
+            state.rest.wake();
             let news = endpoint.ejected(&cluster.name, cause);
             self.news.extend(news);
         }
@@ -73,7 +79,9 @@ impl Assessor {
         if cause != Cause::Overtaken {
             endpoint.blamed.add(client);
         }
+        state.rest.stir();
         if endpoint.health.exchange_failed(cause, client, may_eject, now) {
+            state.rest.wake();
             self.news.extend(endpoint.ejected(&cluster.name, cause));
         }
     }

@@ -1,11 +1,12 @@
 //! One sweep: folds in the samples of all clusters and classes, and creates the signals.
 //!
 //! A class without traffic changes little: its signals are updated at every fourth sweep, at each sweep for a quarter
-//! of all such classes. A change that affects all classes (a cluster that goes down, a dial) takes effect at once.
+//! of all such classes, unless all its clusters rest. A change that affects all classes (a cluster that goes down, a
+//! dial) takes effect at once.
 
 use super::class::{ClassState, Moment};
-use super::cluster::Traffic;
 use super::place::PermittedCluster;
+use super::published::{Given, Traffic};
 use super::shifted::Shifted;
 use super::{Assessor, News, Samples, distance};
 use crate::decision::change::{Change, Shift};
@@ -34,19 +35,17 @@ impl Assessor {
         self.accounts.refill(&plan, elapsed, now);
         let mut classes = self.sweep_classes(&plan, samples, elapsed, now);
         self.accounts.settle(elapsed);
-        self.shed(&plan, &mut classes);
+        self.shed(&mut classes);
         let mut clusters = Table::with_capacity(plan.clusters.len());
         let traffic = self.traffic(&plan, &classes);
         for ((index, cluster), traffic) in plan.clusters.enumerated().zip(traffic) {
-            let dial = self.dial(index, cluster);
+            let (dial, site_dial) = (self.dial(index, cluster), self.site_dial(cluster));
+            let given = Given { traffic, dial, site_dial, members: plan.members };
             let state = &mut self.clusters[index];
             state.replaced = false;
             // A cluster with a queue answers its probes late; that is not distance, so it is not learned.
             state.loaded = traffic.queue.is_some_and(|queue| queue > 0.001);
-            let mut signals = state.believe(cluster, traffic, dial, &mut self.news, now);
-            signals.ceiling = state.ceiling(cluster, plan.members, now);
-            signals.site_dial = self.site_dial(cluster);
-            clusters.push(Arc::new(signals));
+            clusters.push(state.believe(cluster, given, &mut self.news, now));
         }
         let balances = self.accounts.balances(&plan);
         Signals {
@@ -80,17 +79,22 @@ impl Assessor {
             || places.iter().any(|place| place.state.replaced);
         let mut tallies = Vec::new();
         let mut sweep_class = |(index, class): (ClassIndex, &Class)| {
-            let Some(state) = classes.get_mut(&class.id) else { return Arc::default() };
+            let state = &mut classes[index];
             let permitted = &class.permitted.clusters;
             tallies.clear();
             tallies.extend((0..permitted.len()).map(|slot| samples.class(index, slot)));
             let requested = samples.requested(index);
             let idle =
                 tallies.iter().all(Tally::is_idle) && requested.iter().all(|count| *count == 0.0);
-            let turn = (index.0 + self.turn).is_multiple_of(IDLE_EVERY);
+            let has_turn = (index.0 + self.turn).is_multiple_of(IDLE_EVERY);
+            // A budget changes by time alone.
+            let is_asleep = || {
+                plan.services[class.service].budget.is_none()
+                    && state.is_asleep(permitted.iter().map(|cluster| places[*cluster]), now)
+            };
             if idle
                 && !changed
-                && !turn
+                && (!has_turn || is_asleep())
                 && let Some(signals) = state.at_rest()
             {
                 return signals;
@@ -137,22 +141,20 @@ impl Assessor {
     }
 
     /// Decides what is shed, for all classes together, since they share clusters.
-    fn shed(&mut self, plan: &Plan, classes: &mut [Arc<ClassSignals>]) {
-        let states = plan.classes.iter().map(|class| self.classes.get(&class.id));
-        if !states.flatten().any(ClassState::is_pressed) {
+    fn shed(&mut self, classes: &mut [Arc<ClassSignals>]) {
+        if !self.classes.iter().any(ClassState::is_pressed) {
             return;
         }
-        let claims = plan.classes.iter().map(|class| self.classes.get(&class.id)?.claim.clone());
+        let claims = self.classes.iter().map(|state| state.claim.clone());
         let nothing = Claim::default();
         let claims: Vec<Claim> = claims.map(|claim| claim.unwrap_or(nothing.clone())).collect();
-        for ((class, signals), shed) in plan.classes.iter().zip(classes).zip(shed::decide(&claims))
+        for ((state, signals), shed) in
+            self.classes.iter_mut().zip(classes).zip(shed::decide(&claims))
         {
             if signals.shed != shed {
                 Arc::make_mut(signals).shed = shed;
             }
-            if let Some(state) = self.classes.get_mut(&class.id) {
-                state.sheds(shed);
-            }
+            state.sheds(shed);
         }
     }
 
@@ -231,7 +233,7 @@ impl Assessor {
         // The rate of the class that has sent most so far.
         let mut most: Table<_, _> = plan.clusters.iter().map(|_| 0.0).collect();
         for ((class_index, class), signals) in plan.classes.enumerated().zip(classes) {
-            let Some(state) = self.classes.get(&class.id) else { continue };
+            let state = &self.classes[class_index];
             for (&index, track) in class.permitted.clusters.iter().zip(&state.tracks) {
                 let traffic = &mut all[index];
                 let rate = track.accepted_rate();

@@ -51,8 +51,9 @@ pub fn log(seconds: f64) -> f64 {
 /// Time constant of the weight of samples, in seconds, and the factor for an endpoint that has been slow for long.
 const MEMORY: f64 = 4.0;
 const MEMORY_SLOW: f64 = 16.0;
-/// The greatest total weight of samples.
+/// The greatest total weight of samples, and the least that is compared.
 const SAMPLES_MAX: f64 = 100.0;
+const WEIGHT_LEAST: f64 = 0.02;
 /// An endpoint counts as different if it differs by this many standard errors and by this logarithm; the second pair
 /// is for an endpoint that already counts as different.
 const DIFFERS: (f64, f64) = (3.0, 0.4);
@@ -178,6 +179,12 @@ impl Speed {
     #[must_use]
     pub fn slowness(&self) -> f64 {
         self.slowness
+    }
+
+    /// Whether the endpoint counts as fast as its siblings, and its samples have lost their weight.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.slowness == 1.0 && self.requests.weight < WEIGHT_LEAST
     }
 
     /// Typical latency in seconds, if the endpoint has answered since its return.
@@ -367,7 +374,7 @@ impl Total {
     /// The difference of one endpoint from the others, and its standard error.
     fn without(&self, one: Estimate, sd: f64) -> Option<(f64, f64)> {
         let others = self.weight - one.weight;
-        if one.weight < 0.02 || others < 0.5 {
+        if one.weight < WEIGHT_LEAST || others < 0.5 {
             return None;
         }
         let mean = self.mean_without(one)?;
