@@ -122,7 +122,9 @@ pub(super) async fn index() -> &'static str {
 }
 
 pub(super) async fn metrics(State(backend): Shared) -> Response {
-    let text = metrics_text(&backend);
+    // Tens of thousands of series take a while, which nothing else should wait for.
+    let making = tokio::task::spawn_blocking(move || metrics_text(&backend));
+    let Ok(text) = making.await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
