@@ -25,7 +25,7 @@ mod rates;
 
 use self::admission::Admission;
 use self::doubt::{Comparison, Doubt};
-use self::flow::{Flow, LeftEarly};
+use self::flow::{Flow, LeftEarly, RECENT};
 use self::means::{Means, Sample, window};
 pub use self::mix::{Mix, bounded};
 use self::moments::Moments;
@@ -42,11 +42,8 @@ const ENOUGH: f64 = 15.0;
 const FRESH: f64 = 300.0;
 /// The least number of samples for comparing a mean with another cluster's mean.
 const TELLING: f64 = 45.0;
-/// Exchanges within the last seconds that measure a queue well enough to keep exchanges of other clusters away. With 45,
-/// overload sheds the high priority now and then; with 300, the curves of S0 are followed less.
+/// Samples that measure a queue. With 45, overload sheds the high priority now and then; with 300, S0 gains less.
 const MEASURED: f64 = 100.0;
-/// The window for recent values, in seconds.
-const RECENT: f64 = 0.3;
 /// The window of the spread of response times, in seconds.
 const SPREAD: f64 = 10.0;
 /// The window of the mean size of responses, in seconds: the body of a large one arrives long after its head.

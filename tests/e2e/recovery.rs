@@ -257,8 +257,11 @@ fn a_drill_ends_with_the_proxy_and_by_an_abort_and_its_report_survives() {
     let path = begin(&proxy, r#"{"kind": "drill", "site": "idc", "for_s": 60, "percent": 50}"#);
     reaches(&proxy, &path, "held");
     assert_eq!(proxy.cluster("idc")["site_dial_percent"], 50);
+    let aborted = Instant::now();
     assert_eq!(proxy.tell("DELETE", &path, "").status, 200);
     eventually("it returns at once", || proxy.cluster("idc")["site_dial_percent"] == 100);
+    // Not because its temporary dial was not extended: that takes more than four seconds.
+    assert!(aborted.elapsed() < Duration::from_secs(3), "{:?}", aborted.elapsed());
     reaches(&proxy, &path, "ended");
     assert_eq!(proxy.json(&path)["outcome"], "aborted");
 

@@ -57,7 +57,8 @@ fn decides(config: &Value) -> Value {
         (name.clone(), kept)
     };
     let routes = config["routes"].as_array().into_iter().flatten();
-    let mut all = only(config, &["sites", "capacity_groups"]);
+    let mut all = only(config, &["capacity_groups"]);
+    all["sites"] = each(&config["sites"], of_site);
     all["admin"] = json!({"address": "off"});
     all["site"] = only(&config["site"], &["name", "environment"]);
     all["listeners"] = Value::Object(listeners.enumerate().map(listener).collect());
@@ -66,6 +67,15 @@ fn decides(config: &Value) -> Value {
     all["services"] = each(&config["services"], of_service);
     all["clusters"] = each(&config["clusters"], cluster);
     all
+}
+
+/// A site without its offers: its clusters are shown with them.
+fn of_site(site: &Value) -> Value {
+    let mut kept = site.clone();
+    if let Some(keys) = kept.as_object_mut() {
+        keys.remove("offers");
+    }
+    kept
 }
 
 fn of_service(service: &Value) -> Value {
@@ -172,8 +182,9 @@ routes:
 "#;
 
     /// The plan of the file, and the configuration as the API shows it.
-    fn of_file() -> (Plan, Value) {
-        let folder = std::env::temp_dir().join(format!("tidegate-in-force-{}", std::process::id()));
+    fn of_file(test: &str) -> (Plan, Value) {
+        let name = format!("tidegate-in-force-{test}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("missing.html"), "sorry").unwrap();
         std::fs::write(folder.join("token"), "secret").unwrap();
@@ -185,7 +196,7 @@ routes:
 
     #[test]
     fn the_plan_decides_as_that_of_the_file() {
-        let (file, shown) = of_file();
+        let (file, shown) = of_file("plan");
         assert!(shown.to_string().contains("redacted") && !shown.to_string().contains("s3cret"));
 
         let own = plan(&shown).unwrap();
@@ -256,7 +267,7 @@ routes:
 
     #[test]
     fn a_configuration_that_cannot_be_read_is_an_error_with_its_place() {
-        let (_, mut shown) = of_file();
+        let (_, mut shown) = of_file("error");
         shown["clusters"]["near"]["capacity"] = json!({"concurrent": 0});
         let why = plan(&shown).unwrap_err();
         assert!(why.contains("another version?\nclusters.near.capacity.concurrent: "), "{why}");

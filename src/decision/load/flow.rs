@@ -1,8 +1,10 @@
 //! Exchanges sent and ended over the last 0.3 s: their difference shows whether the queue grows.
 
-use super::{RECENT, decay};
+use super::decay;
 use crate::decision::tally::Tally;
 
+/// The window for recent values, in seconds.
+pub(super) const RECENT: f64 = 0.3;
 /// A cluster with more exchanges than this within the window is flooded.
 const FLOOD: f64 = 50.0;
 
