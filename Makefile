@@ -36,7 +36,7 @@ check: target/.tools-check
 
 # Side by side with nginx, HAProxy and Envoy on this machine; see docs/performance.md.
 bench: target/.tools-bench
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --features compression
 	$(CARGO) bench --locked --bench wire -- $(ARGS)
 
 # The dashboard in Debian's Chromium, with a picture of every view, wide and narrow, light and dark, in target/screens.
@@ -75,7 +75,7 @@ fuzz: target/.tools-fuzz
 
 # Packages in target/package: static binary, debug file, .deb, tarball, the image's root file system, SBOM, checksums.
 # Prints the size and the time to readiness, and fails above 20 MB or 100 ms.
-FEATURES ?= http3,k8s,nats,otel,acme
+FEATURES ?= http3,k8s,nats,otel,acme,compression
 dist: rust target/.tools-dist
 	nice sh config/package/build.sh target/package "$(FEATURES)"
 	$(CARGO) cyclonedx --format json --features "$(FEATURES)" --override-filename tidegate.cdx >/dev/null && mv tidegate.cdx.json target/package/
@@ -135,7 +135,7 @@ target/.tools-test:
 	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind pebble:pebble)
 	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
-	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto
+	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto, brotli, zstandard' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto brotli zstandard
 	@touch $@
 
 target/.tools-schema: target/.tools-test

@@ -326,6 +326,104 @@ fn what_is_wrong_with_a_collector_is_told_at_its_place() {
     }
 }
 
+/// What is said of `compression` at a service and at a route of it, with these further keys of the service.
+fn about_compression(service: &str, route: &str) -> String {
+    let text = format!(
+        "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
+         services: {{ s: {{ clusters: [a, b]{service} }} }}\n\
+         clusters:\n  a: {{ accepts: [general, sensitive], endpoints: [127.0.0.1:1] }}\n\
+         \u{20} b: {{ accepts: [general, sensitive], endpoints: [127.0.0.1:2] }}\n\
+         routes:\n- {{ path: /a, service: s{route} }}\n"
+    );
+    check(&text).problems.iter().map(|p| p.render("t")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(not(feature = "compression"))]
+#[test]
+fn a_build_without_compression_says_so() {
+    let told = about_compression(", compression: {}", "");
+    let place = "t:2:49: error: services.s.compression: this build cannot compress: it needs the cargo feature `compression`";
+    assert!(told.starts_with(place), "{told}");
+    let told = about_compression("", ", compression: { algorithms: [] }");
+    assert!(told.contains("error: routes[0].compression: this build cannot compress"), "{told}");
+}
+
+#[cfg(feature = "compression")]
+#[test]
+fn what_is_wrong_with_compression_is_told_at_its_place() {
+    for (service, route) in [
+        (", compression: {}", ""),
+        (
+            "",
+            ", compression: { algorithms: [gzip], types: [text/*, \"application/*+json\"], min_size: 0 }",
+        ),
+        (", compression: {}", ", compression: { algorithms: [] }"),
+        (", compression: {}", ", data: sensitive"),
+        (", data: sensitive, compression: { algorithms: [] }", ""),
+    ] {
+        assert_eq!(about_compression(service, route), "", "{service} {route}");
+    }
+    for (service, route, part) in [
+        (
+            ", compression: { algorithms: [deflate] }",
+            "",
+            "services.s.compression.algorithms[0]: `deflate` is not one of the choices",
+        ),
+        (
+            ", compression: { types: [text/*, \"*\"] }",
+            "",
+            "t:2:67: error: services.s.compression.types[1]: `*` is not a content type",
+        ),
+        (
+            "",
+            ", compression: { types: [text/event-stream] }",
+            "error: routes[0].compression.types[0]: `text/event-stream` is never compressed",
+        ),
+        (
+            "",
+            ", compression: { min_size: little }",
+            "error: routes[0].compression.min_size: `little`: must be a size",
+        ),
+        (
+            "",
+            ", compression: { level: 9 }",
+            "error: routes[0].compression.level: unknown key `level`",
+        ),
+        (
+            ", data: sensitive, compression: {}",
+            "",
+            "t:2:66: warning: services.s.compression: has no effect: sensitive data are never compressed",
+        ),
+        (
+            "",
+            ", data: sensitive, compression: {}",
+            "warning: routes[0].compression: has no effect: sensitive data are never compressed",
+        ),
+    ] {
+        let told = about_compression(service, route);
+        assert!(told.contains(part), "{service} {route}: {told}");
+    }
+}
+
+#[cfg(feature = "compression")]
+#[test]
+fn sensitive_data_are_never_compressed() {
+    let text = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: s } }\n\
+        services:\n  s: { clusters: [a], compression: {} }\n  v: { clusters: [a], data: [pii, sensitive], compression: {} }\n\
+        clusters: { a: { accepts: [general, pii, sensitive], endpoints: [127.0.0.1:1] } }\n\
+        routes:\n- { path: /a, service: s }\n- { path: /b, service: s, data: sensitive }\n- { path: /c, service: v }\n\
+        - { path: /d, split: { s: 1, v: 1 }, compression: { algorithms: [br] } }\n- { path: /e, service: s, compression: { algorithms: [] } }\n";
+    let plan = check(text).config.unwrap().plan;
+    let compressed = |name: &str| -> Vec<bool> {
+        let route = plan.routes.routes().iter().find(|route| route.name == name).unwrap();
+        let mut action = route.action.clone();
+        action.destinations_mut().map(|to| to.terms.compression.is_some()).collect()
+    };
+    assert_eq!(compressed("listeners.web"), [true]);
+    let routes: Vec<Vec<bool>> = (0..5).map(|at| compressed(&format!("routes[{at}]"))).collect();
+    assert_eq!(routes, [vec![true], vec![false], vec![false], vec![true, false], vec![false]]);
+}
+
 /// What is said of `tls.acme` with these keys, on this address.
 fn about_acme(address: &str, keys: &str, others: &str) -> String {
     let text = format!(

@@ -65,6 +65,12 @@ pub fn h2load(url: &str, seconds: u64, body: Option<&Path>) -> f64 {
     count
 }
 
+/// The bytes of a response's body as sent, with this request field.
+pub fn size(url: &str, field: &str) -> f64 {
+    let arguments = ["-sS", "-o", "/dev/null", "-w", "%{size_download}", "-H", field, url];
+    output("curl", &arguments.map(str::to_owned)).parse().expect("bytes")
+}
+
 /// Downloads the large file this often; the number of bytes.
 pub fn download(address: SocketAddr, times: usize) -> f64 {
     let arguments = ["-sS", "-o", "/dev/null", "-w", "%{size_download}"].map(str::to_owned);

@@ -1,6 +1,6 @@
 //! The scenarios: what is set up, what loads it, and which budget it has.
 
-use crate::load::{download, h2load, median_latency, wrk};
+use crate::load::{download, h2load, median_latency, size, wrk};
 use crate::paced::load as paced;
 use crate::peers::{PLAIN, Peer, Rig, Setup, tidegate};
 use crate::table::{Against, Table};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 type Scenario = fn(&Rig, &Options) -> Vec<Table>;
 
 /// All scenarios, by the names of `--only`.
-pub const ALL: [(&str, Scenario); 20] = [
+pub const ALL: [(&str, Scenario); 21] = [
     ("A", a),
     ("AP", a_paced),
     ("B", b),
@@ -32,8 +32,9 @@ pub const ALL: [(&str, Scenario); 20] = [
     ("N", endpoints),
     ("L", access_log),
     ("X", features),
+    ("Z", compression),
     ("W", workers),
-    ("S", size),
+    ("S", large),
 ];
 
 const CPU: &str = "µs of CPU a request";
@@ -331,6 +332,30 @@ fn features(rig: &Rig, options: &Options) -> Vec<Table> {
     vec![by_request(&peers, options, table, &load)]
 }
 
+/// Each proxy compresses by gzip at level 4, and Tidegate by its other codings and not at all.
+fn compression(rig: &Rig, options: &Options) -> Vec<Table> {
+    let with = |coding| Setup { coding: Some(coding), ..PLAIN };
+    let table = Table::new("Z", "as B, 64 KiB of JSON, compressed", CPU).judged(
+        Against::Row("nginx".to_owned()),
+        1.0,
+        0.85,
+    );
+    let mut peers = rig.peers(&with("gzip"));
+    for (name, setup) in [("br", with("br")), ("zstd", with("zstd")), ("plain", PLAIN)] {
+        if let Some(mut peer) = rig.tidegate(&setup) {
+            peer.name = format!("tidegate, {name}");
+            peers.push(peer);
+        }
+    }
+    let accepts = "accept-encoding: gzip, br, zstd";
+    let mut sizes = Table::new("Z-size", "the same: the body that a client gets", "bytes");
+    for peer in &peers {
+        sizes.add(&peer.name, peer.other, size(&plain_url(peer, "/t64"), accepts));
+    }
+    let load = |peer: &Peer| wrk(&plain_url(peer, "/t64"), 64, options.seconds, &["-H", accepts]);
+    vec![by_request(&peers, options, table, &load), sizes]
+}
+
 fn workers(rig: &Rig, options: &Options) -> Vec<Table> {
     let table = Table::new("W", "as A, one worker and two", CPU).judged_row(
         "tidegate, 2",
@@ -349,7 +374,7 @@ fn workers(rig: &Rig, options: &Options) -> Vec<Table> {
 }
 
 /// 1,000 clusters of 50 endpoints: start, idle, metrics, memory, and a reload under load.
-fn size(rig: &Rig, options: &Options) -> Vec<Table> {
+fn large(rig: &Rig, options: &Options) -> Vec<Table> {
     let setup = Setup { clusters: 1_000, endpoints: 50, probes: false, ..PLAIN };
     let mut ready = Table::new("S-ready", "1,000 clusters, 50,000 endpoints: start", "ms").judged(
         Against::Figure(1.0),

@@ -7,7 +7,7 @@
 # RUST_TARGET selects another target, such as x86_64-unknown-linux-musl.
 set -eu
 out=$1
-features=${2:-http3,k8s,nats,otel,acme}
+features=${2:-http3,k8s,nats,otel,acme,compression}
 target=${RUST_TARGET:-$(uname -m)-unknown-linux-gnu}
 folder=${CARGO_TARGET_DIR:-target/dist}
 

@@ -13,6 +13,7 @@ mod bootstrap;
 pub mod check;
 mod clusters;
 mod compiler;
+mod compression;
 mod cors;
 pub mod difference;
 pub mod documents;

@@ -1,7 +1,6 @@
 //! Routes: from shapes to the compiled table.
 
 use super::compiler::Compiler;
-use super::cors;
 use super::error::Problem;
 use super::file;
 use super::headers::is_field_name;
@@ -10,11 +9,10 @@ use super::policies::Written;
 use super::services::Layer;
 use super::shadow::{Earlier, warn_if_shadowed};
 use super::shape::Spanned;
+use super::{compression, cors};
 use crate::decision::cors::Cors;
 use crate::decision::edits::{ByListener, Edits};
-use crate::decision::plan::{
-    Affinity, ClassIndex, HashKey, Kind, Listener, ListenerIndex, Plan, ProbeKind, Source,
-};
+use crate::decision::plan::{ClassIndex, Kind, Listener, ListenerIndex, Plan, ProbeKind, Source};
 use crate::decision::route::{Action, Mirror, PathMatch, Route, RouteTable};
 use crate::decision::terms::{Destination, Overrides, Terms};
 use crate::http::target::Target;
@@ -52,7 +50,10 @@ pub(super) fn compile(compiler: &mut Compiler<'_>) {
 
 /// A class as a route's destination.
 fn destination(compiler: &Compiler<'_>, class: ClassIndex, overrides: &Overrides) -> Destination {
-    Destination { class, terms: Terms::resolve(compiler.plan.service_of(class), overrides) }
+    let mut terms = Terms::resolve(compiler.plan.service_of(class), overrides);
+    terms.compression =
+        compression::unless_sensitive(&compiler.plan, class, terms.compression.take());
+    Destination { class, terms }
 }
 
 fn last_route(compiler: &Compiler<'_>, listener: &str, to: Destination) -> Route {
@@ -108,9 +109,7 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     let path_match = path_match(compiler, written, &path);
     let methods = methods(compiler, written, &path);
     let listeners = listeners(compiler, written, &path);
-    let hash_key = written.hash.as_ref().map(|hash| compiler.hash_key(hash, &path));
-    let affinity = written.affinity.as_ref().map(|stay| compiler.affinity(stay, &path));
-    let overrides = overrides(written, hash_key, affinity);
+    let overrides = overrides(compiler, written, &path);
     let action = action(compiler, written, &overrides, &path);
     let headers = written.headers.clone().unwrap_or_default().0;
     for (name, value) in &headers {
@@ -138,6 +137,7 @@ fn route(compiler: &mut Compiler<'_>, written: &file::Route, index: usize) -> Op
     compiler.not_zero(written.at, &path, &spans);
     let policy = compiler.policy(&path, &Written::of_route(written));
     let cors = cors_of(compiler, written, action.as_ref(), &path);
+    warn_of_sensitive(compiler, written, action.as_ref(), &path);
     let mirror = mirror(compiler, written, action.as_ref(), &overrides, &path);
     let mut route = Route {
         policy,
@@ -196,12 +196,27 @@ fn cors_of(
     of_services.flatten()
 }
 
-/// The settings of a route that override those of its services.
-fn overrides(
+/// Warns of `compression` that has no effect at any of the route's destinations.
+fn warn_of_sensitive(
+    compiler: &mut Compiler<'_>,
     written: &file::Route,
-    hash_key: Option<HashKey>,
-    affinity: Option<Affinity>,
-) -> Overrides {
+    action: Option<&Action>,
+    path: &str,
+) {
+    let classes: Vec<ClassIndex> = match action {
+        Some(Action::Forward(to)) => vec![to.class],
+        Some(Action::Split(parts)) => parts.iter().map(|(_, to)| to.class).collect(),
+        Some(Action::Redirect { .. } | Action::Respond { .. }) | None => return,
+    };
+    for class in classes {
+        let data = compiler.plan.classes[class].data.clone();
+        compiler.warn_of_sensitive(written.compression.as_ref(), &data, path);
+    }
+}
+
+/// The settings of a route that override those of its services.
+fn overrides(compiler: &mut Compiler<'_>, written: &file::Route, path: &str) -> Overrides {
+    let compression = written.compression.as_ref();
     Overrides {
         timeout: written.timeout,
         total_timeout: written.total_timeout.map(|timeout| timeout.0),
@@ -213,8 +228,9 @@ fn overrides(
             .and_then(|retry| retry.retries)
             .and_then(|retries| u32::try_from(retries.0).ok()),
         hedge: written.hedge.as_ref().map(|hedge| hedge.after.0),
-        hash_key,
-        affinity,
+        hash_key: written.hash.as_ref().map(|hash| compiler.hash_key(hash, path)),
+        affinity: written.affinity.as_ref().map(|stay| compiler.affinity(stay, path)),
+        compression: compression.map(|written| compiler.compression(written, path)),
     }
 }
 

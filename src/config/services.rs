@@ -100,6 +100,8 @@ impl Compiler<'_> {
             let path = format!("{path}.data");
             self.problems.error_with_hint(written.at, path, "lists no data class", hint);
         }
+        let data = written.data.as_ref().map_or(&[][..], |data| &data.0);
+        self.warn_of_sensitive(written.compression.as_ref(), data, path);
     }
 
     fn service(
@@ -115,6 +117,8 @@ impl Compiler<'_> {
         let policy = self.policy(path, &Written::of_service(written));
         let affinity = written.affinity.as_ref().map(|written| self.affinity(written, path));
         let cors = written.cors.as_ref().map(|written| self.cors(written, path));
+        let compression =
+            written.compression.as_ref().and_then(|written| self.compression(written, path));
         let request_edits =
             self.edits(written.request_headers.as_ref(), &format!("{path}.request_headers"));
         let response_edits =
@@ -125,6 +129,7 @@ impl Compiler<'_> {
             error_pages: self.error_pages(written.error_pages.as_ref(), path),
             policy,
             cors,
+            compression,
             affinity,
             name: name.to_owned(),
             clusters,

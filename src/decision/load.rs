@@ -40,9 +40,8 @@ pub use super::tally::Tally;
 const ENOUGH: f64 = 15.0;
 /// Samples below which the spread of response times is uncertain, and margins are wider.
 const FRESH: f64 = 300.0;
-/// The least number of samples for comparing a mean with another cluster's mean.
+/// The least number of samples for comparing a mean with another cluster's mean, and for comparing queues.
 const TELLING: f64 = 45.0;
-/// Samples that measure a queue. With 45, overload sheds the high priority now and then; with 300, S0 gains less.
 const MEASURED: f64 = 100.0;
 /// The window of the spread of response times, in seconds.
 const SPREAD: f64 = 10.0;

@@ -18,6 +18,7 @@ pub mod budget;
 pub mod capacity;
 pub mod capacity_group;
 pub mod change;
+pub mod compression;
 pub mod cors;
 pub mod demand;
 pub mod edits;

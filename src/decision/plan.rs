@@ -13,6 +13,7 @@ pub use source::{EndpointSpec, Kubernetes, ServicePort, Source, Target};
 
 use super::budget::SpendingLimit;
 use super::capacity_group::{CapacityGroup, GroupIndex};
+use super::compression::Compression;
 use super::cors::Cors;
 use super::edits::Edits;
 use super::index::Table;
@@ -291,6 +292,8 @@ pub struct Service {
     pub affinity: Option<Affinity>,
     /// Cross-origin rules of its routes that have none.
     pub cors: Option<Arc<Cors>>,
+    /// Compression of the responses of its routes that have no setting of their own.
+    pub compression: Option<Arc<Compression>>,
     /// Edits of its requests' heads.
     pub request_edits: Edits,
     /// Edits of its responses' heads.

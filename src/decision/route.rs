@@ -94,6 +94,7 @@ pub enum PathMatch {
 
 /// The action for a request.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most routes forward, and are read in place")]
 pub enum Action {
     /// Forwards to this destination.
     Forward(Destination),

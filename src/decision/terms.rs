@@ -4,8 +4,10 @@
 //! Both are known when the plan is built, so they are merged at that time: a request reads [`Terms`] without any
 //! lookup.
 
+use super::compression::Compression;
 use super::edits::ByListener;
 use super::plan::{Affinity, ClassIndex, EndpointPolicy, HashKey, Service};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One of the destinations of a route.
@@ -34,6 +36,8 @@ pub struct Terms {
     pub affinity: Option<Affinity>,
     /// How long to wait for a response before a hedge is sent to another endpoint.
     pub hedge: Option<Duration>,
+    /// Compression of responses; never for sensitive data.
+    pub compression: Option<Arc<Compression>>,
     /// Edits of the request's head.
     pub request_edits: ByListener,
     /// Edits of the response's head.
@@ -59,6 +63,8 @@ pub struct Overrides {
     pub affinity: Option<Affinity>,
     /// How long to wait before a hedge is sent; `Some(None)` turns the service's hedge off.
     pub hedge: Option<Option<Duration>>,
+    /// Compression of responses; `Some(None)` turns the service's off.
+    pub compression: Option<Option<Arc<Compression>>>,
 }
 
 impl Terms {
@@ -79,6 +85,7 @@ impl Terms {
             hash_key: hashes.then(|| hash_key.clone()),
             affinity: overrides.affinity.as_ref().or(service.affinity.as_ref()).cloned(),
             hedge: overrides.hedge.unwrap_or(service.hedge),
+            compression: overrides.compression.as_ref().unwrap_or(&service.compression).clone(),
             request_edits: ByListener::default(),
             response_edits: ByListener::default(),
         }
@@ -87,6 +94,7 @@ impl Terms {
 
 #[cfg(test)]
 mod tests {
+    use super::super::compression::Algorithm;
     use super::*;
 
     fn seconds(count: u64) -> Duration {
@@ -99,6 +107,20 @@ mod tests {
             hedge: Some(seconds(1)),
             ..Service::named("shop", Vec::new())
         }
+    }
+
+    fn compression(min_size: u64) -> Compression {
+        Compression { algorithms: vec![Algorithm::Gzip], types: Vec::new(), min_size }
+    }
+
+    #[test]
+    fn a_route_compresses_as_its_service_does_or_in_its_own_way() {
+        let with = |min_size| Some(Arc::new(compression(min_size)));
+        let service = Service { compression: with(1), ..service() };
+        let own = Overrides { compression: Some(with(2)), ..Overrides::default() };
+
+        assert_eq!(Terms::resolve(&service, &Overrides::default()).compression, with(1));
+        assert_eq!(Terms::resolve(&service, &own).compression, with(2));
     }
 
     #[test]
@@ -123,13 +145,19 @@ mod tests {
             hash_key: Some(key.clone()),
             affinity: None,
             hedge: Some(None),
+            compression: Some(None),
         };
-        let hashing = Service { endpoint_policy: EndpointPolicy::Hash, ..service() };
+        let hashing = Service {
+            endpoint_policy: EndpointPolicy::Hash,
+            compression: Some(Arc::new(compression(1024))),
+            ..service()
+        };
 
         let terms = Terms::resolve(&hashing, &overrides);
 
         assert_eq!((terms.timeout, terms.total_timeout), (seconds(2), None));
         assert_eq!((terms.retries_max, terms.priority, terms.hedge), (3, 7, None));
+        assert_eq!(terms.compression, None);
         assert_eq!(terms.hash_key, Some(key));
     }
 }

@@ -215,6 +215,14 @@ impl Fields {
         list.iter().filter(move |field| field.role == role)
     }
 
+    /// Marks the fields whose names `is_hidden` selects as hop-by-hop, so that they are not forwarded.
+    pub fn hide(&mut self, bytes: &[u8], is_hidden: impl Fn(&[u8]) -> bool) {
+        for field in self.list.iter_mut().filter(|field| is_hidden(field.name.of(bytes))) {
+            field.role = Role::HopByHop;
+            self.roles |= Role::HopByHop.bit();
+        }
+    }
+
     /// Whether there may be a field with this role; `false` is certain.
     fn has(&self, role: Role) -> bool {
         self.roles & role.bit() != 0

@@ -40,7 +40,9 @@ impl Edits<'_> {
         edited
     }
 
-    fn drops(&self, name: &[u8]) -> bool {
+    /// Whether an edit removes or replaces the fields of this name.
+    #[must_use]
+    pub fn drops(&self, name: &[u8]) -> bool {
         let same = |known: &String| known.as_bytes().eq_ignore_ascii_case(name);
         !(self.remove.is_empty() && self.set.is_empty())
             && (self.remove.iter().any(same) || self.set.iter().any(|(name, _)| same(name)))

@@ -162,6 +162,11 @@ impl ResponseHead {
         self.fields.all()
     }
 
+    /// Removes the fields whose names `is_hidden` selects.
+    pub fn hide(&mut self, bytes: &[u8], is_hidden: impl Fn(&[u8]) -> bool) {
+        self.fields.hide(bytes, is_hidden);
+    }
+
     /// The first value of a field between edges, as text.
     #[must_use]
     pub fn tidegate_field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a str> {

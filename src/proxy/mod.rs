@@ -10,6 +10,11 @@ pub mod body;
 pub mod buffer;
 pub mod coalesce;
 pub mod deadline;
+#[cfg(feature = "compression")]
+pub mod encoder;
+#[cfg(not(feature = "compression"))]
+#[path = "no_encoder.rs"]
+pub mod encoder;
 pub mod flow_trace;
 pub mod l4;
 pub mod l7;

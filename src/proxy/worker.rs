@@ -1,6 +1,7 @@
 //! The state of one worker: view, pools, accumulators, counters. Shared by `Rc` on one thread, without locks.
 
 use super::deadline::Deadlines;
+use super::encoder::BytesInFlight;
 use super::leavers::Leavers;
 use super::refusal_log::RefusalLog;
 use super::upstream::multiplexed::H2Pool;
@@ -18,7 +19,9 @@ use crate::os::clock;
 use crate::os::datagram::Batch;
 use crate::shared::{Gauge, Shared, View};
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, ListenerCells, RouteCells};
+use crate::telemetry::cells::{
+    CompressionCells, ExchangeCells, ExchangeLabels, ListenerCells, RouteCells,
+};
 use arc_swap::{ArcSwapAny, Cache};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::{Cell, RefCell};
@@ -63,6 +66,8 @@ pub struct Worker {
     pub warming: Cell<bool>,
     /// Running copies for mirrors.
     pub copies: Cell<usize>,
+    /// The bytes in flight in encoders.
+    pub encoding: BytesInFlight,
     leavers: RefCell<Leavers>,
     refusal_log: RefCell<RefusalLog>,
     me: Weak<Worker>,
@@ -94,6 +99,7 @@ struct PlanState {
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
     by_route: HashMap<String, Cells<RouteCells>>,
+    by_compressed: HashMap<String, Cells<CompressionCells>>,
     gauges: HashMap<String, Arc<Gauge>>,
 }
 
@@ -119,6 +125,7 @@ impl Worker {
             log,
             warming: Cell::new(false),
             copies: Cell::new(0),
+            encoding: BytesInFlight::default(),
             leavers: RefCell::default(),
             refusal_log: RefCell::default(),
             me: me.clone(),
@@ -190,6 +197,7 @@ impl Worker {
         state.by_labels = old.by_labels;
         state.by_listener = old.by_listener;
         state.by_route = old.by_route;
+        state.by_compressed = old.by_compressed;
         state.gauges = old.gauges;
         for listener in &view.plan.listeners {
             let cells = state
@@ -341,6 +349,18 @@ impl Worker {
         if current {
             state.routes.insert(route, cells.clone());
         }
+        cells
+    }
+
+    /// The cells of a service's compressed responses.
+    #[must_use]
+    pub fn compression_cells(&self, service: &str) -> Cells<CompressionCells> {
+        let mut state = self.state.borrow_mut();
+        if let Some(cells) = state.by_compressed.get(service) {
+            return cells.clone();
+        }
+        let cells = Rc::new(self.shared.registry.compression(service));
+        state.by_compressed.insert(service.to_owned(), cells.clone());
         cells
     }
 

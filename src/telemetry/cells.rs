@@ -8,6 +8,7 @@
 use super::counter::{Count, PerVariant};
 use super::latencies::Latencies;
 use super::results::{Aborted, HedgeResult, RetryResult, StatusClass};
+use crate::decision::compression::Algorithm;
 use crate::decision::permit::Reason;
 use crate::decision::refusal::Refusal;
 use crate::decision::signal::Why;
@@ -126,6 +127,17 @@ cells! {
         /// From the request head to the end of the response.
         duration: Spans,
     }
+    /// Counters of one worker for the compressed responses of one service; in a scrape, their sum over workers.
+    CompressionCells {
+        /// Compressed responses.
+        responses: PerVariant<Algorithm>,
+        /// Bytes of their bodies as received from clusters.
+        bytes_in: PerVariant<Algorithm>,
+        /// Bytes of their bodies as sent to clients.
+        bytes_out: PerVariant<Algorithm>,
+        /// Responses that passed plain because of the bound.
+        passed: Count,
+    }
     /// Counters of one worker for one listener; in a scrape, their sum over workers.
     ListenerCells {
         /// Connections accepted.
@@ -159,6 +171,7 @@ pub struct Registry {
     exchanges: Mutex<BTreeMap<ExchangeLabels, Vec<Arc<ExchangeCells>>>>,
     listeners: Mutex<BTreeMap<String, Vec<Arc<ListenerCells>>>>,
     routes: Mutex<BTreeMap<String, Vec<Arc<RouteCells>>>>,
+    compression: Mutex<BTreeMap<String, Vec<Arc<CompressionCells>>>>,
     /// Panics that were caught.
     pub panics: AtomicU64,
     /// Access log lines that were dropped.
@@ -216,6 +229,15 @@ impl Registry {
         cells
     }
 
+    /// A new series of one worker.
+    #[must_use]
+    pub fn compression(&self, service: &str) -> Arc<CompressionCells> {
+        let cells = Arc::new(CompressionCells::default());
+        let mut all = self.compression.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(service.to_owned()).or_default().push(cells.clone());
+        cells
+    }
+
     /// All exchange counters, summed over workers.
     #[must_use]
     pub fn exchanges(&self) -> BTreeMap<ExchangeLabels, ExchangeCells> {
@@ -232,6 +254,12 @@ impl Registry {
     #[must_use]
     pub fn routes(&self) -> BTreeMap<String, RouteCells> {
         summed(&self.routes, RouteCells::fold)
+    }
+
+    /// All counters of compressed responses by service, summed over workers.
+    #[must_use]
+    pub fn compressions(&self) -> BTreeMap<String, CompressionCells> {
+        summed(&self.compression, CompressionCells::fold)
     }
 }
 

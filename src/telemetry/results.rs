@@ -1,6 +1,7 @@
 //! Results that are counted by variant: enums whose variants are values of a label.
 
 use super::counter::variants;
+use crate::decision::compression::Algorithm;
 use crate::decision::permit::Reason;
 use crate::decision::refusal::Refusal;
 use crate::decision::signal::Why;
@@ -33,7 +34,7 @@ macro_rules! results {
     };
 }
 
-variants! { Refusal, Why, Failure, Reason }
+variants! { Refusal, Why, Failure, Reason, Algorithm }
 
 results! {
     /// Which side aborted an exchange before the client had the complete response.
@@ -118,6 +119,7 @@ mod tests {
         check::<Why>();
         check::<Failure>();
         check::<Reason>();
+        check::<Algorithm>();
         check::<Aborted>();
         check::<StatusClass>();
         check::<RetryResult>();

@@ -17,6 +17,8 @@ mod bounds;
 mod breaking;
 mod capacity_group;
 mod client_cert;
+#[cfg(feature = "compression")]
+mod compression;
 mod constraints;
 mod cors;
 mod dashboard;

@@ -75,7 +75,7 @@ fn the_page_describes_every_metric_with_its_type_and_labels() {
     let address = cluster.address;
     let proxy = Proxy::start(&format!(
         "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}\n\
-         services: {{ s: {{ clusters: [a], budget: {{ usd_per_hour: 1 }} }} }}\n\
+         services: {{ s: {{ clusters: [a], budget: {{ usd_per_hour: 1 }}, compression: {{}} }} }}\n\
          clusters: {{ a: {{ kind: cloud, endpoints: [{address}], cost: {{ per_gib: 1 }} }} }}\n\
          routes:\n- {{ path: /other, service: s }}\n"
     ));

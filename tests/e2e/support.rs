@@ -259,6 +259,7 @@ fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<Vec<String>>>) {
 fn assert_is_metric(line: &str) {
     const DECLARED: &str = concat!(
         include_str!("../../src/telemetry/metrics/clusters.rs"),
+        include_str!("../../src/telemetry/metrics/compression.rs"),
         include_str!("../../src/telemetry/metrics/exchanges.rs"),
         include_str!("../../src/telemetry/metrics/families.rs"),
         include_str!("../../src/telemetry/metrics/fleet.rs"),

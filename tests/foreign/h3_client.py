@@ -4,6 +4,7 @@ Prints one JSON object for each exchange, or {"closed": code} when the connectio
 """
 
 import asyncio
+import base64
 import json
 import sys
 
@@ -130,6 +131,13 @@ async def head(client, path, *fields):
     tell(await client.answer(client.begin("GET", path, [f.split("=", 1) for f in fields])))
 
 
+async def whole(client, path, *fields):
+    """One response with all bytes of its body."""
+    stream = client.begin("GET", path, [f.split("=", 1) for f in fields])
+    answer = await client.answer(stream)
+    tell(answer | {"base64": base64.b64encode(client.exchanges[stream]["body"]).decode()})
+
+
 async def resets(client, path, count):
     """Begins requests and breaks them off at once."""
     for _ in range(int(count)):
@@ -173,7 +181,7 @@ async def main(host, port, ca, command, *arguments):
         await COMMANDS[command](client, *arguments)
 
 
-COMMANDS = {f.__name__: f for f in [get, many, post, cut, waiting, fields, head, resets, wait, leave]}
+COMMANDS = {f.__name__: f for f in [get, many, post, cut, waiting, fields, head, whole, resets, wait, leave]}
 NAME = sys.argv[4]
 
 try:

@@ -20,8 +20,8 @@ pub fn start(rig: &Rig, setup: &Setup) -> Option<Peer> {
         rig.note("Envoy is not installed and left out".to_owned());
         return None;
     };
-    if setup.features {
-        rig.note("Envoy has no setup for X".to_owned());
+    if setup.features || setup.coding.is_some() {
+        rig.note("Envoy has no setup for X and Z".to_owned());
         return None;
     }
     let listeners = listeners();

@@ -25,6 +25,11 @@ pub fn start(rig: &Rig, setup: &Setup) -> Option<Peer> {
              \u{20} unique-id-format %[uuid]\n  unique-id-header x-request-id\n  option forwardfor\n  http-response set-header x-frame-options DENY\n",
         );
     }
+    if setup.coding.is_some() {
+        // `tune.comp.maxlevel` is the level: the default of 1 would be less work than that of the others.
+        text = text.replacen("global\n", "global\n  tune.comp.maxlevel 4\n", 1);
+        text.push_str("  compression algo gzip\n  compression type text/plain\n");
+    }
     match setup.routes {
         1 => text.push_str("  default_backend hb\n"),
         routes => {

@@ -7,6 +7,7 @@ pub mod tidegate;
 
 use crate::Options;
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -31,6 +32,8 @@ pub struct Setup {
     pub http2: bool,
     /// Whether endpoints are probed.
     pub probes: bool,
+    /// The coding of compressed responses, if they are compressed; other proxies than Tidegate know gzip alone.
+    pub coding: Option<&'static str>,
 }
 
 /// One route, one endpoint, nothing else.
@@ -43,6 +46,7 @@ pub const PLAIN: Setup = Setup {
     features: false,
     http2: false,
     probes: true,
+    coding: None,
 };
 
 impl Setup {
@@ -130,6 +134,29 @@ pub struct Rig {
     notes: RefCell<Vec<String>>,
 }
 
+/// Text such as an API answers, which compresses as such text does.
+fn listing(length: usize) -> String {
+    const WORDS: [&str; 8] = ["blue", "large", "cotton", "shirt", "summer", "sale", "wool", "new"];
+    let mut text = String::from("[");
+    let mut number = 1_u64;
+    while text.len() < length {
+        number =
+            number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let word = |shift: u32| WORDS[(number >> shift) as usize % WORDS.len()];
+        let (id, price) = (number >> 40, (number >> 33) % 100_000);
+        writeln!(
+            text,
+            "{{\"id\":{id},\"name\":\"{} {}\",\"price\":{price},\"tags\":[\"{}\"]}},",
+            word(20),
+            word(27),
+            word(34)
+        )
+        .unwrap();
+    }
+    text.truncate(length);
+    text
+}
+
 impl Rig {
     /// Writes the files and starts the cluster.
     pub fn start(options: &Options) -> Rig {
@@ -143,6 +170,7 @@ impl Rig {
         rig.write("k1", &"a".repeat(1024));
         rig.write("k64", &"b".repeat(64 * 1024));
         rig.write("m1", &"c".repeat(1024 * 1024));
+        rig.write("t64", &listing(64 * 1024));
         rig.write("big", &"0123456789abcdef".repeat(16 * 1024 * 1024));
         // A gRPC message of 100 bytes: not compressed, its length, its bytes.
         rig.write("call", &format!("\0\0\0\0\x64{}", "m".repeat(100)));

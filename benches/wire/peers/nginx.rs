@@ -41,6 +41,11 @@ pub fn start(rig: &Rig, setup: &Setup) -> Option<Peer> {
         }
         false => "",
     };
+    if setup.coding.is_some() {
+        inside.push_str(
+            "gzip on; gzip_comp_level 4; gzip_types text/plain; gzip_min_length 1k; gzip_proxied any; gzip_vary on;\n",
+        );
+    }
     if setup.features {
         inside.push_str("limit_req_zone $binary_remote_addr zone=all:10m rate=1000000r/s;\n");
     }

@@ -48,8 +48,14 @@ fn config(rig: &Rig, setup: &Setup, listeners: super::Listeners, admin: SocketAd
     };
     let names: Vec<String> = (0..setup.clusters).map(|index| format!("c{index}")).collect();
     // A service for each cluster, of which the first has the load, so that none is unused.
-    writeln!(text, "services:\n  t: {{ clusters: [l4] }}\n  s: {{ clusters: [c0]{policies} }}")
-        .unwrap();
+    let compression = setup.coding.map_or(String::new(), |coding| {
+        format!(", compression: {{ algorithms: [{coding}], types: [text/plain] }}")
+    });
+    writeln!(
+        text,
+        "services:\n  t: {{ clusters: [l4] }}\n  s: {{ clusters: [c0]{policies}{compression} }}"
+    )
+    .unwrap();
     for name in names.iter().skip(1) {
         writeln!(text, "  s-{name}: {{ clusters: [{name}] }}").unwrap();
     }

@@ -7,6 +7,7 @@
 //! Whether the result is valid: the text is loaded as `tidegate check` does, and the problems are printed.
 
 mod capabilities;
+mod compression;
 mod conditions;
 mod document;
 mod files;

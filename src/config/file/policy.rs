@@ -1,6 +1,6 @@
 //! The shapes of the policies of services and routes.
 
-use crate::config::scalar::Within;
+use crate::config::scalar::{Size, Within};
 use crate::config::shape::{Spanned, shape, words};
 use std::time::Duration;
 
@@ -45,6 +45,30 @@ shape! {
         max_age: Duration = "10m",
         /// Whether requests may carry cookies and Authorization; not with "*" as origin.
         credentials: bool = "false",
+    }
+}
+
+words! {
+    /// A coding of compressed responses.
+    CompressionAlgorithm {
+        /// Zstandard.
+        Zstd = "zstd",
+        /// Brotli.
+        Brotli = "br",
+        /// gzip.
+        Gzip = "gzip",
+    }
+}
+
+shape! {
+    /// Compression of responses (cargo feature compression), off unless this key is present. Never of sensitive data.
+    CompressionFile {
+        /// The codings, the preferred one first, among those that a client accepts alike; an empty list turns compression off.
+        algorithms: Vec<CompressionAlgorithm> = "[zstd, br, gzip]",
+        /// Content types: TYPE/SUBTYPE, TYPE/* or TYPE/*+SUFFIX.
+        types: Vec<Spanned<String>> = "[text/*, application/json, application/javascript, application/xml, application/wasm, application/x-ndjson, application/*+json, application/*+xml, image/svg+xml, font/otf, font/ttf]",
+        /// The least length of a compressed response; one of unknown length is long enough.
+        min_size: Size = "1KiB",
     }
 }
 

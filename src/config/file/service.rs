@@ -1,7 +1,7 @@
 //! The shapes of services and routes.
 
 use super::matching::Matching;
-use super::policy::{AuthFile, CorsFile, LimitScope, RateLimit};
+use super::policy::{AuthFile, CompressionFile, CorsFile, LimitScope, RateLimit};
 use super::rewrite::{Redirect, Rewrite};
 use crate::config::error::Problems;
 use crate::config::scalar::{Amount, Network, OptionalDuration, Within};
@@ -189,6 +189,8 @@ shape! {
         auth: AuthFile = optional,
         /// Cross-origin resource sharing.
         cors: CorsFile = optional,
+        /// Compression of responses.
+        compression: CompressionFile = optional,
         /// Edits of the header fields of requests; they apply before those of the route.
         request_headers: HeaderEdits = optional,
         /// Edits of the header fields of responses; they apply before those of the route.
@@ -318,6 +320,8 @@ shape! {
         auth: AuthFile = optional,
         /// Cross-origin resource sharing.
         cors: CorsFile = optional,
+        /// Compression of responses; by default the service's.
+        compression: CompressionFile = optional,
         /// Files with the bodies of the proxy's own error responses, by status ("503") or class ("5xx").
         error_pages: Named<Spanned<String>> = optional,
     }

@@ -92,6 +92,7 @@ impl Service {
             policy: None,
             affinity: None,
             cors: None,
+            compression: None,
             request_edits: Edits::default(),
             response_edits: Edits::default(),
             error_pages: None,

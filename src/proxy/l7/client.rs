@@ -10,6 +10,7 @@ use crate::http::response::ResponseHead;
 use crate::proxy::body::Broken;
 use crate::proxy::buffer;
 use std::io;
+use std::time::Duration;
 
 /// A response head for a client.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +104,18 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn flush(&mut self) -> io::Result<()>;
+    /// How long the cluster may still be silent before the response sends what it holds back for a better compression; `None`
+    /// if it holds nothing back.
+    fn flush_due(&self) -> Option<Duration> {
+        None
+    }
+    /// Sends buffered bytes, and all that is held back.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    async fn flush_all(&mut self) -> io::Result<()> {
+        self.flush().await
+    }
     /// Bytes to read for the client at once: few if the client reads more slowly than the cluster sends.
     fn capacity(&mut self) -> usize {
         buffer::SIZE

@@ -4,6 +4,7 @@
 //! A scrape reads the workers' cells and the view in force; no request waits for a scrape.
 
 mod clusters;
+mod compression;
 mod exchanges;
 mod families;
 mod fleet;
@@ -31,6 +32,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     exchanges::exchanges(&mut families, scrape.plan, &scrape.registry.exchanges());
     routes::routes(&mut families, scrape);
     clusters::clusters(&mut families, scrape);
+    compression::compression(&mut families, scrape);
     services::services(&mut families, scrape);
     fleet::fleet(&mut families, &scrape.server.fleet);
     process::spans(&mut families, scrape);

@@ -1,5 +1,6 @@
 //! HAProxy's backends as services and clusters.
 
+use super::super::compression::set_types;
 use super::super::document::{Doc, Map};
 use super::super::files::beside;
 use super::super::model::{block, endpoint, name, seconds};
@@ -74,7 +75,8 @@ fn http(translation: &mut Translation<'_>, section: &Section, service: &mut Map)
             translation.model.differs(&algorithm.at, &algorithm.shown(), "the algorithm is gzip");
         }
         if let Some(types) = last(section, &["compression", "type"]) {
-            service.set("compression.types", Doc::texts(&types.words[2..]));
+            let (model, shown) = (&mut translation.model, types.shown());
+            set_types(model, &types.at, &shown, &types.words[2..], service);
         }
     }
     for page in section.lines.iter().filter(|line| line.word(0) == "errorfile") {

@@ -3,6 +3,7 @@
 //! A route whose access control cannot be translated refuses all clients: it must not be open by mistake.
 
 use super::super::capabilities::close;
+use super::super::compression::set_types;
 use super::super::document::{Doc, Map};
 use super::super::files::beside;
 use super::super::model::{Origin, Rule, When, is_old_hash, size};
@@ -304,17 +305,19 @@ pub(super) fn split(
 }
 
 /// `gzip` as `compression`.
-pub(super) fn compression(_translation: &mut Translation<'_>, keys: &mut Map, scope: &Scope<'_>) {
+pub(super) fn compression(translation: &mut Translation<'_>, keys: &mut Map, scope: &Scope<'_>) {
     if scope.last("gzip").is_none_or(|gzip| gzip.word(0) != "on") {
         return;
     }
     keys.set("compression.algorithms", Doc::texts(&["gzip"]));
     let mut types = vec!["text/html".to_owned()];
-    if let Some(written) = scope.last("gzip_types") {
-        types.extend(written.words.iter().filter(|word| *word != "text/html").cloned());
+    match scope.last("gzip_types") {
+        None => keys.set("compression.types", Doc::texts(&types)),
+        Some(written) => {
+            types.extend(written.words.iter().filter(|word| *word != "text/html").cloned());
+            set_types(&mut translation.model, &written.at, &written.shown(), &types, keys);
+        }
     }
-    types.retain(|kind| kind != "*");
-    keys.set("compression.types", Doc::texts(&types));
     let min = scope.last("gzip_min_length").and_then(|d| bytes(d.word(0))).unwrap_or(20);
     keys.set("compression.min_size", size(min));
 }

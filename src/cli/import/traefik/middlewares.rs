@@ -1,6 +1,7 @@
 //! Middlewares as keys of a route.
 
 use super::super::capabilities::close;
+use super::super::compression::set_types;
 use super::super::document::{Doc, Map};
 use super::super::files::beside;
 use super::super::model::{Origin, PathTest, Verdict, When, literal, redirect, seconds, size};
@@ -107,10 +108,13 @@ fn middleware(
             keys.set("retry.retries", Doc::word(attempts.saturating_sub(1).min(10)));
         }
         "compress" => {
-            keys.set("compression.algorithms", Doc::texts(&["gzip"]));
+            let codings = options.texts("encodings");
+            if !codings.is_empty() {
+                keys.set("compression.algorithms", Doc::texts(&codings));
+            }
             let types = options.texts("includedContentTypes");
             if !types.is_empty() {
-                keys.set("compression.types", Doc::texts(&types));
+                set_types(&mut translation.model, &options.at, what, &types, keys);
             }
             let least = options.text("minResponseBodyBytes").and_then(|n| n.parse::<u64>().ok());
             keys.set("compression.min_size", size(least.unwrap_or(1_024)));

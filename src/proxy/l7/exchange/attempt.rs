@@ -6,6 +6,7 @@
 use super::hedge::{PendingAttempt, PrimarySlot};
 use super::upload::{Progress, ReadWhole};
 use crate::decision::assess::Event;
+use crate::decision::compression::Compression;
 use crate::decision::edits;
 use crate::decision::health::Cause;
 use crate::decision::outlier::Failures;
@@ -39,6 +40,8 @@ pub struct Attempt<'a, 'v> {
     pub selection: &'a Selection,
     /// The client's address.
     pub client: IpAddr,
+    /// Compression of the response, if it is configured for the route.
+    pub compression: Option<&'a Compression>,
     /// The limit of a response head, in bytes.
     pub head_bytes: usize,
     /// The timeout to the response head.

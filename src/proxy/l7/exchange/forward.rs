@@ -11,7 +11,7 @@ use super::request_key::{hash_key, stratum};
 use super::send;
 use super::upload::ReadWhole;
 use super::variables::{Values, edits_with};
-use crate::decision::plan::ServiceIndex;
+use crate::decision::plan::ClassIndex;
 use crate::decision::retry::{self, Kind};
 use crate::decision::template::Template;
 use crate::http::field::Role;
@@ -238,9 +238,8 @@ impl<'v> Exchange<'_, 'v> {
             return Err(failure);
         };
         let retryable = walk.request(head, self.bound.terms);
-        let index = view.plan.classes[class].service;
         let granted = matches!(failure.retry, Retry::Granted(_))
-            || grant(worker, view, index, kind, retryable);
+            || grant(worker, view, class, kind, retryable);
         let counts = kind != Kind::Unsent && !is_copy;
         let result = if granted { RetryResult::Granted } else { RetryResult::Denied };
         record.retries[result].add(u64::from(counts));
@@ -318,8 +317,7 @@ impl<'v> Exchange<'_, 'v> {
         let may_retry = |kind| {
             let retryable = retry::Request { replayable: true, ..retryable };
             let elsewhere = tried.leaves_others(view, class, selection, reach);
-            let index = view.plan.classes[class].service;
-            let granted = elsewhere && grant(worker, view, index, kind, retryable);
+            let granted = elsewhere && grant(worker, view, class, kind, retryable);
             let mut known = denied.get();
             known[usize::from(kind == Kind::Slow)] |= elsewhere && !granted;
             denied.set(known);
@@ -341,6 +339,7 @@ impl<'v> Exchange<'_, 'v> {
             stratum: stratum(record.route, client.head()),
             selection,
             client: self.client,
+            compression: terms.compression.as_deref().filter(|_| !self.bound.is_copy),
             head_bytes: self.info.response_head,
             timeout: timeout.saturating_sub(waited),
             stream_idle: self.info.timeouts.stream_idle,
@@ -382,10 +381,11 @@ fn note_end(worker: &Worker, record: &mut Record, ended: &Result<Ended<'_>, Fail
 fn grant(
     worker: &Worker,
     view: &View,
-    service: ServiceIndex,
+    class: ClassIndex,
     kind: Kind,
     request: retry::Request,
 ) -> bool {
+    let service = view.plan.classes[class].service;
     worker
         .with_budget(view, service, |budget| budget.grant(kind, request, worker.about_now()))
         .unwrap_or(false)

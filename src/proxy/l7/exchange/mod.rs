@@ -6,6 +6,7 @@
 mod affinity;
 pub mod answer;
 pub mod attempt;
+mod compression;
 mod connecting;
 mod context;
 mod cors;

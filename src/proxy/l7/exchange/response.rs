@@ -1,6 +1,7 @@
 //! The response: receives and evaluates its head, then sends head and body to the client.
 
 use super::attempt::Attempt;
+use super::compression::{self, Encoded, Encoding};
 use super::failure::Failure;
 use super::hedge::PrimaryGuard;
 use super::record::{End, InSlot, Record};
@@ -10,8 +11,10 @@ use crate::decision::health::Cause;
 use crate::decision::report::Report;
 use crate::decision::retry::Kind;
 use crate::decision::units::Timestamp;
+use crate::http::Framing;
 use crate::http::field::Role;
 use crate::http::grpc;
+use crate::http::request::RequestHead;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::proxy::deadline::ENDLESS;
 use crate::proxy::l7::client::{Reply, Response};
@@ -46,6 +49,7 @@ pub(super) struct Answering<'a, 'v, U, I, R> {
     pub(super) both: Both<'a, U>,
     pub(super) incoming: &'a mut I,
     pub(super) head: &'a mut ResponseHead,
+    pub(super) request: &'a RequestHead,
     pub(super) request_kind: RequestKind<'a>,
     pub(super) response: &'a mut R,
     /// The bytes of the request that are kept for a retry.
@@ -74,8 +78,13 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         self.judge(begun, &primary)?;
         let (worker, view) = (self.attempt.worker, self.attempt.view);
         self.record.hedges[HedgeResult::Won].add(u64::from(primary.give_up(worker, view)));
-        let idle = self.send_head(end);
-        pin!(self.relay(idle)).await
+        let framing = self.head.framing;
+        let (idle, encoding) = self.send_head(end);
+        match encoding {
+            None => pin!(self.relay(framing, idle)).await,
+            // Boxed: most responses are not compressed.
+            Some(encoding) => Box::pin(self.relay_encoded(framing, idle, encoding)).await,
+        }
     }
 
     /// Waits for the final head and forwards interim responses; returns the end of the head in the received bytes.
@@ -161,13 +170,17 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         Ok(())
     }
 
-    /// Sends the head; returns the timeout between two bytes of the body.
-    fn send_head(&mut self, end: usize) -> Duration {
+    /// Sends the head; returns the timeout between two bytes of the body, and the encoding of the body, if it gets one.
+    fn send_head(&mut self, end: usize) -> (Duration, Option<Encoding>) {
         let (attempt, progress) = (self.attempt, self.both.progress);
         let is_complete = progress.complete.get().is_some();
-        let extra = extra_lines(attempt, self.record);
+        let mut extra = extra_lines(attempt, self.record);
         let bytes = self.incoming.bytes().get(..end).unwrap_or_default();
         hear(attempt, self.head, bytes);
+        let encoding = attempt.compression.and_then(|compression| {
+            let head = (&mut *self.head, bytes);
+            compression::begin(compression, attempt, self.request, head, &mut extra)
+        });
         self.record.status = self.head.status;
         // A drain may have begun meanwhile: only the head can still announce it.
         let keeps = is_complete && !attempt.worker.shared.is_draining();
@@ -189,16 +202,37 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
             self.incoming.keep_alive();
             self.response.keep_alive();
         }
-        if is_endless { ENDLESS } else { attempt.stream_idle }
+        (if is_endless { ENDLESS } else { attempt.stream_idle }, encoding)
     }
 
     /// Sends the body to its end.
-    async fn relay(&mut self, idle: Duration) -> Result<Next, Failure> {
+    async fn relay(&mut self, framing: Framing, idle: Duration) -> Result<Next, Failure> {
         let edits = self.attempt.response_edits;
         let relayed = {
-            let relaying = self.incoming.relay(self.head.framing, self.response, idle, edits);
+            let relaying = self.incoming.relay(framing, self.response, idle, edits);
             self.both.and(relaying, Phase::Answering).await
         };
+        self.relayed(relayed)
+    }
+
+    /// Sends the body to its end, encoded.
+    async fn relay_encoded(
+        &mut self,
+        framing: Framing,
+        idle: Duration,
+        encoding: Encoding,
+    ) -> Result<Next, Failure> {
+        let edits = self.attempt.response_edits;
+        let relayed = {
+            let mut response = Encoded::new(&mut *self.response, encoding);
+            let relaying = self.incoming.relay(framing, &mut response, idle, edits);
+            self.both.and(relaying, Phase::Answering).await
+        };
+        self.relayed(relayed)
+    }
+
+    /// The next step after the body.
+    fn relayed(&mut self, relayed: Result<Result<(), RelayEnd>, ()>) -> Result<Next, Failure> {
         self.record.sent = self.response.sent();
         match relayed {
             Ok(Ok(())) if self.head.upgrades => Ok(Next::Tunnel),

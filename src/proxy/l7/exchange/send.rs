@@ -313,6 +313,7 @@ async fn both_ways<C: Client, S: Outgoing, I: Incoming>(
             both: Both { upload, progress, gone: false },
             incoming,
             head: answer,
+            request: head,
             request_kind,
             response: &mut response,
             kept: &kept,

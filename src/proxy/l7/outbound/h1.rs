@@ -1,7 +1,7 @@
 //! HTTP/1.1 to a cluster: one request and its response on a connection.
 
 use super::head::{limits, read_whole, why};
-use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
+use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd, wait};
 use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
@@ -10,6 +10,7 @@ use crate::proxy::body::{self, Piece, Rest, Sink, Source};
 use crate::proxy::buffer;
 use crate::proxy::l7::client::Response;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 impl Outgoing for Sink<'_> {
@@ -96,7 +97,10 @@ impl Incoming for Http1<'_> {
                 Ok(None) => {
                     held_up.give(source.watch, response.flush()).await?;
                     source.most = response.capacity();
-                    body::next(source, &mut rest, idle).await.map_err(|_| held_up.end())?
+                    let watch = source.watch;
+                    let next = pin!(body::next(source, &mut rest, idle));
+                    let waited = wait(next, response, &mut held_up, watch).await?;
+                    waited.map_err(|_| held_up.end())?
                 }
                 Err(_) => return Err(RelayEnd::Cluster),
             };

@@ -3,7 +3,7 @@
 //! HTTP/2 fields are converted to an HTTP/1.1 head and parsed by the same strict parser.
 
 use super::head::{limits, read_whole};
-use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd};
+use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd, wait};
 use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Limits, grpc, trailers, translate};
@@ -20,7 +20,7 @@ use h2::{Reason, RecvStream, SendStream};
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -318,7 +318,9 @@ impl Incoming for Http2In<'_> {
                 Poll::Pending => {
                     held_up.give(&self.watch, response.flush()).await?;
                     let data = std::future::poll_fn(|context| body.poll_data(context));
-                    self.watch.within(idle, data).await.map_err(|_| held_up.end())?
+                    let next = pin!(self.watch.within(idle, data));
+                    let waited = wait(next, response, &mut held_up, &self.watch).await?;
+                    waited.map_err(|_| held_up.end())?
                 }
             };
             match data {
@@ -341,7 +343,8 @@ impl Incoming for Http2In<'_> {
             }
         }
         let fields = std::future::poll_fn(|context| body.poll_trailers(context));
-        let fields = match self.watch.within(idle, fields).await {
+        let arriving = pin!(self.watch.within(idle, fields));
+        let fields = match wait(arriving, response, &mut held_up, &self.watch).await? {
             Ok(Ok(fields)) => fields.unwrap_or_default(),
             Ok(Err(_)) | Err(Late) => return Err(RelayEnd::Cluster),
         };

@@ -19,6 +19,7 @@ use crate::proxy::deadline::Watch;
 use crate::proxy::l7::client::Response;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// The request's direction.
@@ -90,6 +91,23 @@ impl HeldUp {
     fn end(&self) -> RelayEnd {
         if self.0 >= HELD_UP { RelayEnd::Untaken } else { RelayEnd::Cluster }
     }
+}
+
+/// Waits for the cluster. What the response holds back is sent while the cluster is silent.
+async fn wait<R: Response, F: Future>(
+    mut waiting: Pin<&mut F>,
+    response: &mut R,
+    held_up: &mut HeldUp,
+    watch: &Watch,
+) -> Result<F::Output, RelayEnd> {
+    while let Some(due) = response.flush_due() {
+        // Boxed: most responses hold nothing back.
+        match Box::pin(tokio::time::timeout(due, waiting.as_mut())).await {
+            Ok(done) => return Ok(done),
+            Err(_) => Box::pin(held_up.give(watch, response.flush_all())).await?,
+        }
+    }
+    Ok(waiting.await)
 }
 
 /// The response's direction.
