@@ -80,7 +80,7 @@ fn held(algorithm: Algorithm, length: Option<u64>) -> u64 {
 
 enum Coder {
     Zstd(ZstdEncoder<Vec<u8>>),
-    Brotli(BrotliEncoder<Vec<u8>>),
+    Brotli(Box<BrotliEncoder<Vec<u8>>>),
     Gzip(GzipEncoder<Vec<u8>>),
 }
 
@@ -116,7 +116,8 @@ impl Encoder {
                 let params = EncoderParams::default().quality(Level::Precise(BROTLI_LEVEL));
                 let params = params.window_size(i32::try_from(window).unwrap_or(i32::MAX));
                 let hint = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-                Coder::Brotli(BrotliEncoder::with_params(Vec::new(), params.size_hint(hint)))
+                let params = params.size_hint(hint);
+                Coder::Brotli(Box::new(BrotliEncoder::with_params(Vec::new(), params)))
             }
             Algorithm::Gzip => {
                 Coder::Gzip(GzipEncoder::with_quality(Vec::new(), Level::Precise(GZIP_LEVEL)))

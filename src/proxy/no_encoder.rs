@@ -6,7 +6,7 @@ use std::io;
 
 /// Nothing is in flight.
 #[derive(Clone, Debug, Default)]
-pub struct BytesInFlight;
+pub struct BytesInFlight(());
 
 /// An encoder, of which there is none.
 pub struct Encoder(Infallible);
