@@ -78,10 +78,11 @@ fn held(algorithm: Algorithm, length: Option<u64>) -> u64 {
     }
 }
 
+/// The state of a coding: kilobytes, which the exchanges without an encoder must not make room for.
 enum Coder {
-    Zstd(ZstdEncoder<Vec<u8>>),
+    Zstd(Box<ZstdEncoder<Vec<u8>>>),
     Brotli(Box<BrotliEncoder<Vec<u8>>>),
-    Gzip(GzipEncoder<Vec<u8>>),
+    Gzip(Box<GzipEncoder<Vec<u8>>>),
 }
 
 /// The encoder of one body.
@@ -110,17 +111,19 @@ impl Encoder {
                     CParameter::chain_log(14),
                 ];
                 let level = Level::Precise(ZSTD_LEVEL);
-                Coder::Zstd(ZstdEncoder::with_quality_and_params(Vec::new(), level, &params))
+                let coder = ZstdEncoder::with_quality_and_params(Vec::new(), level, &params);
+                Coder::Zstd(Box::new(coder))
             }
             Algorithm::Brotli => {
                 let params = EncoderParams::default().quality(Level::Precise(BROTLI_LEVEL));
                 let params = params.window_size(i32::try_from(window).unwrap_or(i32::MAX));
                 let hint = length.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-                let params = params.size_hint(hint);
-                Coder::Brotli(Box::new(BrotliEncoder::with_params(Vec::new(), params)))
+                let coder = BrotliEncoder::with_params(Vec::new(), params.size_hint(hint));
+                Coder::Brotli(Box::new(coder))
             }
             Algorithm::Gzip => {
-                Coder::Gzip(GzipEncoder::with_quality(Vec::new(), Level::Precise(GZIP_LEVEL)))
+                let coder = GzipEncoder::with_quality(Vec::new(), Level::Precise(GZIP_LEVEL));
+                Coder::Gzip(Box::new(coder))
             }
         };
         Some(Encoder { coder, _share: share })
@@ -173,9 +176,9 @@ impl Encoder {
         step: impl FnOnce(Pin<&mut (dyn AsyncWrite + Unpin)>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> io::Result<T> {
         let coder: &mut (dyn AsyncWrite + Unpin) = match &mut self.coder {
-            Coder::Zstd(coder) => coder,
-            Coder::Brotli(coder) => coder,
-            Coder::Gzip(coder) => coder,
+            Coder::Zstd(coder) => &mut **coder,
+            Coder::Brotli(coder) => &mut **coder,
+            Coder::Gzip(coder) => &mut **coder,
         };
         match step(Pin::new(coder), &mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => result,

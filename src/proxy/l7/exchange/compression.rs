@@ -44,7 +44,7 @@ pub(super) fn begin(
     request: &RequestHead,
     (head, bytes): (&mut ResponseHead, &[u8]),
     lines: &mut Vec<u8>,
-) -> Option<Encoding> {
+) -> Option<Box<Encoding>> {
     let is_bodiless = head.framing == Framing::None;
     let is_empty = is_bodiless && head.status != 304 && !request.is_head();
     if attempt.is_call || request.upgrade().is_some() || is_empty {
@@ -65,7 +65,7 @@ pub(super) fn begin(
                 verdict = verdict.plain();
             }
         }
-        encoder.map(|encoder| Encoding { encoder, algorithm, cells })
+        encoder.map(|encoder| Box::new(Encoding { encoder, algorithm, cells }))
     });
     lines.extend(verdict.lines(&response, !attempt.response_edits.drops(b"etag")));
     if verdict.coding.is_some() {

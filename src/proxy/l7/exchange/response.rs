@@ -171,7 +171,7 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
     }
 
     /// Sends the head; returns the timeout between two bytes of the body, and the encoding of the body, if it gets one.
-    fn send_head(&mut self, end: usize) -> (Duration, Option<Encoding>) {
+    fn send_head(&mut self, end: usize) -> (Duration, Option<Box<Encoding>>) {
         let (attempt, progress) = (self.attempt, self.both.progress);
         let is_complete = progress.complete.get().is_some();
         let mut extra = extra_lines(attempt, self.record);
@@ -220,11 +220,11 @@ impl<'v, U: Future<Output = ()>, I: Incoming, R: Response> Answering<'_, 'v, U, 
         &mut self,
         framing: Framing,
         idle: Duration,
-        encoding: Encoding,
+        encoding: Box<Encoding>,
     ) -> Result<Next, Failure> {
         let edits = self.attempt.response_edits;
         let relayed = {
-            let mut response = Encoded::new(&mut *self.response, encoding);
+            let mut response = Encoded::new(&mut *self.response, *encoding);
             let relaying = self.incoming.relay(framing, &mut response, idle, edits);
             self.both.and(relaying, Phase::Answering).await
         };
