@@ -565,6 +565,9 @@ fn forged_events_and_addresses_are_counted_and_the_rest_is_used() {
     server.say("no JSON");
     eventually("garbage", || failures(&proxy, "malformed") >= 1.0);
     eventually("the list is read anew", || server.count("list") >= 2);
+    // What is said while the list is read belongs to the list, and no watch would get it.
+    let version = server.world.lock().unwrap().version;
+    eventually("a new watch", || server.count(&format!("watch {version}")) >= 1);
     server.say(&"x".repeat(5 << 20));
     eventually("an endless line", || failures(&proxy, "too_large") >= 1.0);
     server.change(|world| world.events.clear());
