@@ -361,6 +361,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Hands the spans of what has ended to the exporter; drops and counts them if its queue is full.
+    pub fn export(&self, trace: Trace) {
+        let spans = trace.spans() as u64;
+        if self.traces.try_send(trace).is_err() {
+            self.registry.spans.queue_full.fetch_add(spans, Ordering::Relaxed);
+        }
+    }
+
     /// Sends an event to the control thread; sheds and counts it when the queue is full.
     pub fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {

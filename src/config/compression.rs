@@ -2,12 +2,10 @@
 
 use super::compiler::Compiler;
 use super::file::policy::{CompressionAlgorithm, CompressionFile};
+use super::services::has_sensitive;
 use crate::decision::compression::{Algorithm, Compression, MIN_SIZE, TYPES, TypePattern};
 use crate::decision::plan::{ClassIndex, Plan};
 use std::sync::Arc;
-
-/// The data class whose responses are never compressed.
-const SENSITIVE: &str = "sensitive";
 
 impl Compiler<'_> {
     /// Compiles the setting written at `path`; `None` turns compression off.
@@ -73,10 +71,6 @@ impl Compiler<'_> {
             self.problems.warning(written.at, path, message, hint);
         }
     }
-}
-
-fn has_sensitive(data: &[String]) -> bool {
-    data.iter().any(|class| class == SENSITIVE)
 }
 
 /// The setting for a class of exchanges: none for sensitive data.

@@ -7,9 +7,8 @@ use super::headers::is_field_name;
 use super::scalar::{Network, Within, host_and_port};
 use super::secrets;
 use crate::decision::index::Table;
-use crate::decision::plan::{ClassIndex, Plan, ServiceIndex};
+use crate::decision::plan::{Plan, ServiceIndex};
 use crate::decision::policy::{Auth, Forward, Policy, PolicyIndex, Rate, RateKey, Scope};
-use crate::decision::route::Action;
 use std::time::Duration;
 
 /// The policy keys of a service or a route.
@@ -173,13 +172,8 @@ pub(super) fn asserted(plan: &Plan) -> Table<ServiceIndex, Vec<String>> {
     let mut all: Table<_, Vec<String>> =
         plan.services.iter().map(|service| named(service.policy)).collect();
     for route in plan.routes.routes() {
-        let classes: Vec<ClassIndex> = match &route.action {
-            Action::Forward(to) => vec![to.class],
-            Action::Split(parts) => parts.iter().map(|(_, to)| to.class).collect(),
-            Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
-        };
-        for class in classes {
-            all[plan.classes[class].service].extend(named(route.policy));
+        for to in route.action.destinations() {
+            all[plan.classes[to.class].service].extend(named(route.policy));
         }
     }
     for names in all.iter_mut() {

@@ -203,13 +203,8 @@ fn warn_of_sensitive(
     action: Option<&Action>,
     path: &str,
 ) {
-    let classes: Vec<ClassIndex> = match action {
-        Some(Action::Forward(to)) => vec![to.class],
-        Some(Action::Split(parts)) => parts.iter().map(|(_, to)| to.class).collect(),
-        Some(Action::Redirect { .. } | Action::Respond { .. }) | None => return,
-    };
-    for class in classes {
-        let data = compiler.plan.classes[class].data.clone();
+    for to in action.into_iter().flat_map(Action::destinations) {
+        let data = compiler.plan.classes[to.class].data.clone();
         compiler.warn_of_sensitive(written.compression.as_ref(), &data, path);
     }
 }

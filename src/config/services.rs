@@ -291,7 +291,7 @@ impl Compiler<'_> {
             let message = format!("no cluster may serve service `{name}`: {why}");
             self.problems.error(service.at, path, message);
         }
-        let sensitive = all_data.iter().any(|class| class == "sensitive");
+        let sensitive = has_sensitive(&all_data);
         let key = (name.clone(), all_data.clone());
         if permitted.clusters.len() == 1 && sensitive && self.warned.insert(key) {
             let only = self.plan.clusters[permitted.clusters[0]].name.clone();
@@ -337,4 +337,9 @@ fn endpoint_policy(written: Option<file::EndpointPolicy>) -> EndpointPolicy {
         file::EndpointPolicy::RandomTwo => EndpointPolicy::RandomTwo,
         file::EndpointPolicy::Hash => EndpointPolicy::Hash,
     }
+}
+
+/// Whether one of these data classes is `sensitive`.
+pub(super) fn has_sensitive(data: &[String]) -> bool {
+    data.iter().any(|class| class == "sensitive")
 }

@@ -35,7 +35,7 @@ impl CapacityGroup {
 /// The limits of a line for this proxy: the whole line, or its share.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Exchanges at once.
+    /// Concurrent exchanges.
     pub concurrent: Option<u32>,
     /// Bytes a second, in each direction.
     pub bytes_per_s: Option<f64>,

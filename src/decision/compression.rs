@@ -136,16 +136,13 @@ pub struct Compression {
 /// What the fields of a request say about codings.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Request<'a> {
-    /// The accepted codings.
-    accepts: Accepts<'a>,
+    /// The values of `Accept-Encoding`.
+    accepts: Vec<&'a [u8]>,
     /// Whether a part of the body is requested, or the body must not be changed.
     keeps: bool,
     /// The lists of `If-None-Match`.
     known: Vec<&'a [u8]>,
 }
-
-/// The values of `Accept-Encoding`.
-type Accepts<'a> = Vec<&'a [u8]>;
 
 impl<'a> Request<'a> {
     /// Reads the fields of a head: names and values.

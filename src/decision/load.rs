@@ -40,9 +40,8 @@ pub use super::tally::Tally;
 const ENOUGH: f64 = 15.0;
 /// Samples below which the spread of response times is uncertain, and margins are wider.
 const FRESH: f64 = 300.0;
-/// The least number of samples for comparing a mean with another cluster's mean, and for comparing queues.
+/// The least number of samples for comparing a mean with another cluster's mean.
 const TELLING: f64 = 45.0;
-const MEASURED: f64 = 100.0;
 /// The window of the spread of response times, in seconds.
 const SPREAD: f64 = 10.0;
 /// The window of the mean size of responses, in seconds: the body of a large one arrives long after its head.
@@ -411,10 +410,10 @@ impl Track {
         self.queue.seconds()
     }
 
-    /// Whether so many exchanges ended within the last seconds that an inferred queue is hardly slower work.
+    /// Whether an inferred queue is certain enough to keep exchanges of other clusters away from this one.
     #[must_use]
     pub fn is_measured(&self) -> bool {
-        self.beyond.count >= MEASURED
+        self.beyond.is_ample()
     }
 
     /// Whether enough answers came within the last seconds for a success ratio.

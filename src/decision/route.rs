@@ -118,6 +118,16 @@ pub enum Action {
 
 impl Action {
     /// The destinations of the route; none if the proxy itself answers.
+    pub fn destinations(&self) -> impl Iterator<Item = &Destination> {
+        let (one, parts) = match self {
+            Action::Forward(to) => (Some(to), None),
+            Action::Split(parts) => (None, Some(parts)),
+            Action::Redirect { .. } | Action::Respond { .. } => (None, None),
+        };
+        one.into_iter().chain(parts.into_iter().flatten().map(|(_, to)| to))
+    }
+
+    /// The destinations of the route, to be changed.
     pub fn destinations_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
         let (one, parts) = match self {
             Action::Forward(to) => (Some(to), None),
@@ -130,21 +140,13 @@ impl Action {
     /// The destination of this class.
     #[must_use]
     pub fn destination(&self, class: ClassIndex) -> Option<&Destination> {
-        match self {
-            Action::Forward(to) => Some(to).filter(|to| to.class == class),
-            Action::Split(parts) => parts.iter().map(|(_, to)| to).find(|to| to.class == class),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
-        }
+        self.destinations().find(|to| to.class == class)
     }
 
     /// The longest total timeout of the route's destinations; `None` if no destination has one.
     #[must_use]
     pub fn total_timeout(&self) -> Option<Duration> {
-        match self {
-            Action::Forward(to) => to.terms.total_timeout,
-            Action::Split(parts) => parts.iter().filter_map(|(_, to)| to.terms.total_timeout).max(),
-            Action::Redirect { .. } | Action::Respond { .. } => None,
-        }
+        self.destinations().filter_map(|to| to.terms.total_timeout).max()
     }
 }
 

@@ -59,31 +59,26 @@ pub struct Candidate {
 #[must_use]
 pub fn tolerable_queue(candidates: &[Candidate], at: usize) -> f64 {
     let here = candidates[at];
-    let alternative = candidates
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index != at)
-        .map(|(_, other)| other.base + other.queue / KAPPA)
-        .fold(f64::INFINITY, f64::min);
+    let alternative = least_of_others(candidates, at, |other| other.base + other.queue / KAPPA);
     (KAPPA * (alternative - here.base)).clamp((0.05 * here.service).clamp(Q_MIN, 1.0), 1.0)
 }
 
-/// The queue at which candidate `at` begins to spill, in seconds: a part of its advantage in distance, beyond the queue of
-/// the other cluster; the least of all other clusters. An exchange that leaves a queue for one as long gains nothing.
-/// A queue that few exchanges show counts as none: it may be slower work, and only a spill shows which of both it is.
+/// The queue, in seconds, above which candidate `at` spills: the queue of another cluster plus 0.3 of the tolerated
+/// difference in distance, for the cluster where this sum is lowest. Leaving a queue for an equally long one gains nothing.
+/// A queue seen in only a few exchanges counts as none: it may be slower work, and only a spill can tell the two apart.
 fn ramp_start(candidates: &[Candidate], at: usize, tolerable: f64) -> f64 {
     let here = candidates[at];
-    candidates
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index != at)
-        .map(|(_, other)| {
-            let queue = if other.measured { other.queue } else { 0.0 };
-            queue + RAMP_START * KAPPA * (other.base - here.base)
-        })
-        .fold(f64::INFINITY, f64::min)
-        .max(RAMP_START * tolerable)
-        .min(tolerable)
+    let start = least_of_others(candidates, at, |other| {
+        let queue = if other.measured { other.queue } else { 0.0 };
+        queue + RAMP_START * KAPPA * (other.base - here.base)
+    });
+    start.max(RAMP_START * tolerable).min(tolerable)
+}
+
+/// The least value among all candidates except the one at `at`.
+fn least_of_others(candidates: &[Candidate], at: usize, value: impl Fn(&Candidate) -> f64) -> f64 {
+    let others = candidates.iter().enumerate().filter(|(index, _)| *index != at);
+    others.map(|(_, other)| value(other)).fold(f64::INFINITY, f64::min)
 }
 
 /// The share of the offered exchanges that candidate `at` accepts, from `P_MIN` to 1. The rest goes to the next

@@ -15,9 +15,8 @@ use crate::decision::units::Timestamp;
 use crate::os::clock;
 use crate::shared::View;
 use crate::shared::trace::{
-    AttemptSpan, DecisionSpan, ExchangeSpan, Subject, Timing, Trace, new_ids,
+    AttemptSpan, DecisionSpan, ExchangeSpan, Subject, Timing, Trace, new_ids, new_span,
 };
-use std::sync::atomic::Ordering;
 
 /// The most attempts of a connection that have spans.
 const STEPS_MAX: usize = 16;
@@ -101,9 +100,9 @@ impl FlowTrace {
         let (began, decided) = (self.deciding, worker.now());
         if self.steps.len() < STEPS_MAX {
             let mut dice = worker.dice.borrow_mut();
-            decision.timing.span = dice.bits() | 1;
+            decision.timing.span = new_span(&mut dice);
             if let Some(attempt) = &mut attempt {
-                attempt.timing.span = dice.bits() | 1;
+                attempt.timing.span = new_span(&mut dice);
             }
             self.steps.push(Step { began, decided, decision, attempt, failed: None });
         }
@@ -138,11 +137,7 @@ impl FlowTrace {
                 attempts.push(attempt);
             }
         }
-        let trace = Trace { trace, parent: None, exchange, decisions, attempts };
-        debug_assert!(matches!(trace.exchange.subject, Subject::Connection { .. }));
-        let spans = trace.spans() as u64;
-        if worker.shared.traces.try_send(trace).is_err() {
-            worker.shared.registry.spans.queue_full.fetch_add(spans, Ordering::Relaxed);
-        }
+        debug_assert!(matches!(exchange.subject, Subject::Connection { .. }));
+        worker.shared.export(Trace { trace, parent: None, exchange, decisions, attempts });
     }
 }

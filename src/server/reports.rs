@@ -1,6 +1,6 @@
 //! Keeps the reports of operations in `state_dir/operations`, one file each, readable by their owner alone.
 //!
-//! The name of a file has the proxy's host and the port of its admin API, because proxies may share a `state_dir`. One
+//! File names contain the proxy's host name and the port of its admin API, because proxies may share a `state_dir`. One
 //! thread writes, behind a bounded queue: a file system that is full, read-only or hangs delays nothing else.
 
 use crate::admin::{Keep, KeptReport};

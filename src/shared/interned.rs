@@ -20,6 +20,16 @@ pub type LiveClusters = Arc<Table<ClusterIndex, LiveCluster>>;
 /// Where each endpoint is, by its id. Valid with the view that it comes with.
 pub type Places = FxHashMap<u32, (ClusterIndex, EndpointIndex)>;
 
+/// The counters of the endpoint with this id; `None` if there is none.
+pub(super) fn live_endpoint<'a>(
+    clusters: &'a Table<ClusterIndex, LiveCluster>,
+    places: &Places,
+    id: u32,
+) -> Option<&'a Arc<LiveEndpoint>> {
+    let (cluster, endpoint) = *places.get(&id)?;
+    clusters.get(cluster)?.endpoints.get(endpoint)
+}
+
 /// The counters of clusters and endpoints; for the control thread.
 #[derive(Debug, Default)]
 pub struct Interned {
@@ -92,10 +102,7 @@ impl Interned {
         beliefs: &ClusterSignals,
         activity: &Arc<Activity>,
     ) -> Table<EndpointIndex, Arc<LiveEndpoint>> {
-        let known = |id: u32| {
-            let (cluster, endpoint) = *self.places.get(&id)?;
-            self.live.get(cluster)?.endpoints.get(endpoint).cloned()
-        };
+        let known = |id: u32| live_endpoint(&self.live, &self.places, id).cloned();
         let fresh = || Arc::new(LiveEndpoint::new(self.workers, activity.clone()));
         beliefs.endpoints.iter().map(|one| known(one.id).unwrap_or_else(fresh)).collect()
     }

@@ -1,6 +1,7 @@
 //! Reads the workers' slots periodically: the increase of each counter since the last sweep.
 
-use super::endpoint::{LOG_UNIT, LiveEndpoint};
+use super::endpoint::LOG_UNIT;
+use super::interned::live_endpoint;
 use super::{LiveClusters, OfClass, Places, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
 use crate::decision::endpoint::speed::Logs;
@@ -145,11 +146,6 @@ impl Sweep {
         self.endpoints_before.retain(|id, _| places.contains_key(id));
         (self.clusters, self.places) = (clusters, places);
     }
-
-    fn live_endpoint(&self, id: u32) -> Option<&LiveEndpoint> {
-        let (cluster, endpoint) = *self.places.get(&id)?;
-        Some(self.clusters.get(cluster)?.endpoints.get(endpoint)?)
-    }
 }
 
 /// Numbers of a slot.
@@ -238,7 +234,9 @@ impl Samples for Sweep {
     }
 
     fn endpoint(&mut self, id: u32) -> Answers {
-        let Some(endpoint) = self.live_endpoint(id) else { return Answers::default() };
+        let Some(endpoint) = live_endpoint(&self.clusters, &self.places, id) else {
+            return Answers::default();
+        };
         let mut total = [0_u64; 7];
         for slot in &endpoint.samples {
             let answers = [&slot.count, &slot.micros, &slot.handshakes, &slot.handshake_micros];

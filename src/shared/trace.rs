@@ -20,10 +20,15 @@ pub struct Timing {
     pub end: Duration,
 }
 
-/// Ids of a new trace and of its first span; neither is 0 (W3C Trace Context §3.2.2).
+/// The ids of a new trace and of its first span. An id of 0 is not valid (W3C Trace Context §3.2.2).
 pub fn new_ids(dice: &mut Dice) -> (u128, u64) {
     let trace = u128::from(dice.bits() | 1) << 64 | u128::from(dice.bits());
-    (trace, dice.bits() | 1)
+    (trace, new_span(dice))
+}
+
+/// The id of a new span; not 0.
+pub fn new_span(dice: &mut Dice) -> u64 {
+    dice.bits() | 1
 }
 
 /// What the first span of a trace is about.

@@ -205,37 +205,25 @@ impl Registry {
     /// A new series of one worker.
     #[must_use]
     pub fn exchange(&self, labels: ExchangeLabels) -> Arc<ExchangeCells> {
-        let cells = Arc::new(ExchangeCells::default());
-        let mut all = self.exchanges.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(labels).or_default().push(cells.clone());
-        cells
+        new_series(&self.exchanges, labels)
     }
 
     /// A new series of one worker.
     #[must_use]
     pub fn listener(&self, name: &str) -> Arc<ListenerCells> {
-        let cells = Arc::new(ListenerCells::default());
-        let mut all = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(name.to_owned()).or_default().push(cells.clone());
-        cells
+        new_series(&self.listeners, name.to_owned())
     }
 
     /// A new series of one worker.
     #[must_use]
     pub fn route(&self, name: &str) -> Arc<RouteCells> {
-        let cells = Arc::new(RouteCells::default());
-        let mut all = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(name.to_owned()).or_default().push(cells.clone());
-        cells
+        new_series(&self.routes, name.to_owned())
     }
 
     /// A new series of one worker.
     #[must_use]
     pub fn compression(&self, service: &str) -> Arc<CompressionCells> {
-        let cells = Arc::new(CompressionCells::default());
-        let mut all = self.compression.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(service.to_owned()).or_default().push(cells.clone());
-        cells
+        new_series(&self.compression, service.to_owned())
     }
 
     /// All exchange counters, summed over workers.
@@ -261,6 +249,14 @@ impl Registry {
     pub fn compressions(&self) -> BTreeMap<String, CompressionCells> {
         summed(&self.compression, CompressionCells::fold)
     }
+}
+
+/// Adds the cells of one worker to a series.
+fn new_series<K: Ord, C: Default>(all: &Mutex<BTreeMap<K, Vec<Arc<C>>>>, key: K) -> Arc<C> {
+    let cells = Arc::<C>::default();
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.entry(key).or_default().push(cells.clone());
+    cells
 }
 
 /// The cells of each key, summed over workers by `fold`.

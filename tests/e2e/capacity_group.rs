@@ -182,7 +182,7 @@ impl Pair {
         Pair { proxies, admins, webs, relays, _folder: folder }
     }
 
-    /// The present limits of a proxy: exchanges at once and Mbit/s, or 0.
+    /// The current limits of a proxy: concurrent exchanges and Mbit/s; 0 if a limit is not set.
     fn limits(&self, own: usize) -> (u64, f64) {
         let to = self.admins[own];
         if std::net::TcpStream::connect(to).is_err() {

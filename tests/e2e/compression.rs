@@ -247,7 +247,7 @@ fn every_coding_is_decoded_over_http_1() {
     let sent = proxy.metric("tidegate_compression_output_bytes_total");
     assert!(sent > 12.0 * 1_000.0 && sent < 12.0 * 100_000.0, "{sent}");
     assert_eq!(proxy.metric("tidegate_compression_passed_total"), 0.0);
-    // The connection is kept where the protocol allows it.
+    // HTTP/1.1 keeps the connection open: both responses come over the same one.
     let mut client = connect(web);
     let request = "GET /known HTTP/1.1\r\nHost: a\r\nAccept-Encoding: br\r\n\r\n";
     for _ in 0..2 {

@@ -268,8 +268,7 @@ impl Inputs {
             let text = format!("the line {name} carries {most} exchanges at once");
             self.add("line_concurrent", f64::from(most), Source::Configured, text);
         }
-        if let Some(bytes) = group.bytes_per_s {
-            let rate = bytes * 8.0 / 1e6;
+        if let Some(rate) = group.whole().mbit_per_s() {
             let text = format!("the line {name} carries {} Mbit/s", short(rate));
             self.add("line_mbit_per_s", rate, Source::Configured, text);
         }

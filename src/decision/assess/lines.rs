@@ -45,10 +45,9 @@ fn limits(group: &CapacityGroup, members: u32, share: impl Fn(&str) -> Option<u3
     if !group.shared || members < 2 {
         return group.whole();
     }
-    let concurrent = group.concurrent.map(|total| {
-        let own = share(&lease::line_name(&group.name));
-        own.unwrap_or_else(|| lease::sure(lease::part(total, members)))
-    });
+    let concurrent = group
+        .concurrent
+        .map(|total| lease::limit(total, share(&lease::line_name(&group.name)), members));
     let bytes_per_s = group
         .bytes_per_s
         .map(|total| total * lease::fraction(share(&lease::rate_name(&group.name)), members));

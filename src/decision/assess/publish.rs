@@ -111,7 +111,7 @@ impl ClusterState {
             return Some(total);
         }
         let share = self.share.as_ref().map(|share| share.ceiling(now));
-        Some(share.unwrap_or_else(|| lease::sure(lease::part(total, members))))
+        Some(lease::limit(total, share, members))
     }
 
     /// The endpoints that probes have shown to be up. If there are none, the endpoints that were never probed; if too few

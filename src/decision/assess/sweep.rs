@@ -39,7 +39,8 @@ impl Assessor {
         let mut clusters = Table::with_capacity(plan.clusters.len());
         let traffic = self.traffic(&plan, &classes);
         for ((index, cluster), traffic) in plan.clusters.enumerated().zip(traffic) {
-            let (dial, site_dial) = (self.dial(index, cluster), self.site_dial(cluster));
+            let site_dial = self.site_dial(cluster);
+            let dial = self.dial_within(index, cluster, Some(&site_dial));
             let given = Given { traffic, dial, site_dial, members: plan.members };
             let state = &mut self.clusters[index];
             state.replaced = false;
@@ -130,7 +131,7 @@ impl Assessor {
         signals
     }
 
-    /// The totals of each cluster over all classes at this sweep.
+    /// The state and the dial of each cluster.
     fn places(&self, plan: &Plan) -> Table<ClusterIndex, PermittedCluster<'_>> {
         let place = |(cluster, of): (ClusterIndex, &Cluster)| PermittedCluster {
             cluster,

@@ -54,7 +54,8 @@ pub struct Use {
     pub now: u32,
 }
 
-/// This proxy's ceiling of a cluster or a line, or its part of a budget or a rate (in units).
+/// What this proxy may use of something that proxies share: concurrent exchanges of a cluster or a line, or units of a
+/// budget or a rate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Share {
     /// The name of the use.
@@ -120,12 +121,17 @@ pub fn line(name: &str) -> Option<&str> {
     name.strip_prefix(LINE).or_else(|| name.strip_prefix(RATE))
 }
 
-/// Converts a share in units to a part of the whole, 0 to 1. Without a share, the part that no other proxy can have
-/// borrowed.
+/// The same for a share in units, as a part of the whole, 0 to 1.
 #[must_use]
 pub fn fraction(share: Option<u32>, members: u32) -> f64 {
-    let units = share.unwrap_or_else(|| sure(part(UNITS, members)));
-    f64::from(units) / f64::from(UNITS)
+    f64::from(limit(UNITS, share, members)) / f64::from(UNITS)
+}
+
+/// What one of `members` proxies may use of `total`: the ceiling of its share, and without a share the part that no other
+/// proxy can have borrowed.
+#[must_use]
+pub fn limit(total: u32, share: Option<u32>, members: u32) -> u32 {
+    share.unwrap_or_else(|| sure(part(total, members)))
 }
 
 /// One proxy's part of the ceiling `total` among `members` proxies.

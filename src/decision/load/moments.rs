@@ -2,6 +2,10 @@
 
 use super::ENOUGH;
 
+/// Samples that show whether all of them are delayed. With 45, a queue that was only a few slow exchanges made overload
+/// shed the high priority now and then; with 300, the queues of clusters with little traffic were ignored.
+const AMPLE: f64 = 100.0;
+
 /// The moments; all three decay together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
@@ -19,6 +23,11 @@ impl Moments {
         self.count = self.count * keep + new.count;
         self.sum = self.sum * keep + new.sum;
         self.squares = self.squares * keep + new.squares;
+    }
+
+    /// Whether there are 100 values or more.
+    pub(super) fn is_ample(&self) -> bool {
+        self.count >= AMPLE
     }
 
     /// The standard deviation; `None` below 30 values.

@@ -104,8 +104,8 @@ pub trait Response {
     /// # Errors
     /// When the client is gone.
     async fn flush(&mut self) -> io::Result<()>;
-    /// How long the cluster may still be silent before the response sends what it holds back for a better compression; `None`
-    /// if it holds nothing back.
+    /// How long to wait for more data from the cluster before the encoder's buffered output must be flushed to the client;
+    /// `None` if nothing is buffered.
     fn flush_due(&self) -> Option<Duration> {
         None
     }

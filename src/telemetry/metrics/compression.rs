@@ -4,7 +4,6 @@ use super::families::{Families, counter};
 use super::scrape::Scrape;
 use crate::decision::compression::Algorithm;
 use crate::decision::plan::Plan;
-use crate::decision::route::Action;
 use crate::telemetry::cells::CompressionCells;
 use crate::telemetry::counter::PerVariant;
 use prometheus::proto::MetricType;
@@ -49,11 +48,7 @@ pub(super) fn compression(families: &mut Families, scrape: &Scrape<'_>) {
 
 /// The services with a destination whose responses are compressed.
 fn compressing(plan: &Plan) -> impl Iterator<Item = &str> {
-    let destinations = plan.routes.routes().iter().flat_map(|route| match &route.action {
-        Action::Forward(to) => vec![to],
-        Action::Split(parts) => parts.iter().map(|(_, to)| to).collect(),
-        Action::Redirect { .. } | Action::Respond { .. } => Vec::new(),
-    });
+    let destinations = plan.routes.routes().iter().flat_map(|route| route.action.destinations());
     let destinations = destinations.filter(|to| to.terms.compression.is_some());
     destinations.map(|to| plan.service_of(to.class).name.as_str())
 }

@@ -36,8 +36,8 @@ pub(super) struct Encoding {
     cells: Cells<CompressionCells>,
 }
 
-/// Decides about a response, and changes its head: fields are removed from it, and added to `lines`. Returns the encoding of the
-/// body, if it gets one.
+/// Decides whether a response is compressed, and edits its head: removes fields, and appends others to `lines`. Returns the
+/// encoding of the body; `None` if the body stays as it is.
 pub(super) fn begin(
     compression: &Compression,
     attempt: &Attempt<'_, '_>,

@@ -24,7 +24,6 @@ use crate::proxy::rejected::rejected;
 use crate::proxy::worker::Worker;
 use crate::shared::View;
 use crate::shared::trace::{self, AttemptSpan, DecisionSpan, ExchangeSpan, Subject, Timing};
-use std::sync::atomic::Ordering;
 
 /// The most attempts of an exchange that have spans.
 const STEPS_MAX: usize = 16;
@@ -108,7 +107,7 @@ pub(super) fn begin(
 
 /// Begins the spans of a copy, below the span of its original.
 pub(super) fn of_copy(worker: &Worker, original: TraceParent) -> Box<Trace> {
-    let span = worker.dice.borrow_mut().bits() | 1;
+    let span = trace::new_span(&mut worker.dice.borrow_mut());
     Box::new(Trace::new(Subject::Copy, (original.trace, span, Some(original.span))))
 }
 
@@ -138,7 +137,7 @@ impl Trace {
     /// A decision has selected this place: its attempt begins.
     pub(super) fn decided(&mut self, worker: &Worker, place: Place) {
         let number = self.steps.iter().filter(|step| step.attempt.is_ok()).count();
-        let span = worker.dice.borrow_mut().bits() | 1;
+        let span = trace::new_span(&mut worker.dice.borrow_mut());
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         self.step(worker, Ok(Attempted { span, place, number, end: None }));
     }
@@ -152,7 +151,7 @@ impl Trace {
         let has_room = self.steps.len() < STEPS_MAX;
         self.running = (has_room && attempt.is_ok()).then_some(self.steps.len());
         if has_room {
-            let decision = worker.dice.borrow_mut().bits() | 1;
+            let decision = trace::new_span(&mut worker.dice.borrow_mut());
             let (began, decided) = (self.deciding, worker.now());
             self.steps.push(Step { decision, began, decided, attempt });
         }
@@ -214,10 +213,7 @@ impl Trace {
                 ..exchange_span(view, client, info, facts, timing)
             },
         };
-        let spans = trace.spans() as u64;
-        if worker.shared.traces.try_send(trace).is_err() {
-            worker.shared.registry.spans.queue_full.fetch_add(spans, Ordering::Relaxed);
-        }
+        worker.shared.export(trace);
     }
 }
 
