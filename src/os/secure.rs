@@ -111,19 +111,22 @@ impl Secure {
         self.socket.poll_read_ready(context)
     }
 
-    /// Whether no bytes have arrived but TLS messages such as tickets.
+    /// Whether no bytes have arrived but TLS messages such as tickets, as far as the runtime knows.
     #[must_use]
-    pub fn is_quiet(&self) -> bool {
+    pub fn seems_quiet(&self) -> bool {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         // No waker is registered: the next reader registers one.
         let nobody = &mut Context::from_waker(Waker::noop());
-        if !self.poll_read(nobody, &mut buffer).is_pending() {
-            return false;
-        }
-        // The kernel knows of bytes that the runtime has not noticed yet.
-        let peeked = SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.poll_read(nobody, &mut buffer).is_pending()
+    }
+
+    /// As [`Secure::seems_quiet`], and by the kernel's knowledge.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let peek = || SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);
+        self.seems_quiet()
+            && matches!(peek(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Writes as many bytes as fit.

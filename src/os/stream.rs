@@ -194,13 +194,14 @@ impl Stream {
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// As [`Stream::is_quiet`], from the runtime's readiness: cheap, but delayed.
+    /// As [`Stream::is_quiet`], from the runtime's readiness: no system call, but only what had arrived at the start of
+    /// the event loop's turn.
     pub fn seems_quiet(&self) -> bool {
         let mut byte = [0_u8; 1];
         let read = match self {
             Stream::Tcp(stream, _) => stream.try_read(&mut byte),
             Stream::Unix(stream) => stream.try_read(&mut byte),
-            Stream::Tls(secure) => return secure.is_quiet(),
+            Stream::Tls(secure) => return secure.seems_quiet(),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -221,13 +222,13 @@ impl Stream {
     }
 }
 
-fn count_read(meter: Option<&LineMeter>, bytes: usize) {
+pub(super) fn count_read(meter: Option<&LineMeter>, bytes: usize) {
     if let Some(meter) = meter {
         meter.received(bytes);
     }
 }
 
-fn counted_write(
+pub(super) fn counted_write(
     meter: Option<&LineMeter>,
     written: Poll<io::Result<usize>>,
 ) -> Poll<io::Result<usize>> {

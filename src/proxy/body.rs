@@ -4,14 +4,15 @@
 //! buffer in each direction.
 
 use super::buffer::{self, Buffer};
-use super::deadline::{Late, Watch};
+use super::deadline::{Late, TICK, Watch};
 use crate::http::chunked::{self, Decoder, Step};
 use crate::http::{Framing, Violation};
+use crate::os::pipe::Pipe;
 use crate::os::stream::{Reader, Writer};
 use crate::telemetry::counter::Count;
 use std::cell::Cell;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Why a body could not be read to its end.
@@ -25,6 +26,12 @@ pub enum Broken {
     Malformed(Violation),
     /// The body is longer than the limit.
     TooLarge,
+}
+
+impl From<Late> for io::Error {
+    fn from(_: Late) -> io::Error {
+        io::ErrorKind::TimedOut.into()
+    }
 }
 
 impl From<Late> for Broken {
@@ -85,6 +92,8 @@ pub struct Source<'a> {
     pub watch: &'a Watch,
     /// The maximum size of a read, which is small for a slow receiver.
     pub most: usize,
+    /// Whether the last read filled its space, so that more bytes are probably at hand.
+    is_full: bool,
     /// Counts the received bytes, if the peer is a cluster.
     meter: Option<&'a Count>,
 }
@@ -93,7 +102,7 @@ impl<'a> Source<'a> {
     /// A source without a limit on a read.
     #[must_use]
     pub fn new(reader: Reader<'a>, buffer: &'a mut Option<Buffer>, watch: &'a Watch) -> Source<'a> {
-        Source { reader, buffer, watch, most: buffer::SIZE, meter: None }
+        Source { reader, buffer, watch, most: buffer::SIZE, is_full: false, meter: None }
     }
 
     /// Counts the received bytes with `meter`.
@@ -134,38 +143,71 @@ impl Source<'_> {
         }
     }
 
+    /// Whether the last read filled its space, so that more bytes are probably at hand.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     /// Reads more bytes; 0 is the end. Holds no buffer while it waits without unread bytes.
     ///
     /// # Errors
     /// The socket's error, or `TimedOut` when no byte arrived within `span`.
     pub async fn more(&mut self, span: Duration) -> io::Result<usize> {
+        let watch = self.watch;
+        let read = std::future::poll_fn(|context| self.poll_more(context));
+        watch.within(span, read).await.unwrap_or_else(|late| Err(late.into()))
+    }
+
+    /// As [`Source::more`], but only bytes that are at hand; `None` if there are none.
+    pub async fn more_at_hand(&mut self) -> Option<io::Result<usize>> {
+        std::future::poll_fn(|context| match self.poll_more(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (reader, buffer) = (&mut self.reader, &mut *self.buffer);
-        let (most, meter) = (self.most, self.meter);
-        let read = std::future::poll_fn(|context| {
-            if buffer.is_none() && reader.poll_readable(context)?.is_pending() {
-                return Poll::Pending;
-            }
-            let space = buffer.get_or_insert_with(|| Buffer::lend_for(most)).space();
-            if space.is_empty() {
-                return Poll::Ready(Err(io::Error::from(io::ErrorKind::OutOfMemory)));
-            }
-            let end = most.clamp(1, space.len());
-            let polled = reader.poll_read(context, &mut space[..end]);
-            if let (Poll::Ready(Ok(count)), Some(buffer)) = (&polled, buffer.as_mut()) {
-                buffer.filled(*count);
-                if let Some(meter) = meter {
-                    meter.add(*count as u64);
-                }
-            }
-            if polled.is_pending() && buffer.as_ref().is_some_and(Buffer::is_empty) {
-                *buffer = None;
-            }
-            polled
-        });
-        match self.watch.within(span, read).await {
-            Ok(result) => result,
-            Err(Late) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        // A long body is read in large pieces, unless its receiver is slow.
+        let grows = self.is_full && self.most == buffer::SIZE;
+        let most = if grows { buffer::BULK } else { self.most };
+        if buffer.is_none() && reader.poll_readable(context)?.is_pending() {
+            return Poll::Pending;
         }
+        let space = buffer.get_or_insert_with(|| Buffer::lend_for(most)).space();
+        if space.is_empty() {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::OutOfMemory)));
+        }
+        let end = most.clamp(1, space.len());
+        let polled = reader.poll_read(context, &mut space[..end]);
+        if let (Poll::Ready(Ok(count)), Some(buffer)) = (&polled, buffer.as_mut()) {
+            buffer.filled(*count);
+            self.is_full = *count == end;
+            if let Some(meter) = self.meter {
+                meter.add(*count as u64);
+            }
+        }
+        if polled.is_pending() && buffer.as_ref().is_some_and(Buffer::is_empty) {
+            *buffer = None;
+        }
+        polled
+    }
+
+    /// Moves bytes into a pipe, at most `most`: at the end the pipe is empty. `None` if there is no pipe.
+    ///
+    /// # Errors
+    /// As [`Source::more`].
+    pub async fn fill(&mut self, most: usize, span: Duration) -> io::Result<Option<Pipe>> {
+        let fill = std::future::poll_fn(|context| self.reader.poll_fill(context, most));
+        let pipe = self.watch.within(span, fill).await.unwrap_or_else(|late| Err(late.into()))?;
+        let count = pipe.as_ref().map_or(0, Pipe::len);
+        self.is_full = count == most;
+        if let Some(meter) = self.meter {
+            meter.add(count as u64);
+        }
+        Ok(pipe)
     }
 
     /// Waits until the peer has closed the connection. Bytes that arrive are kept, and the wait continues: a client
@@ -242,16 +284,44 @@ pub async fn next(
         if let Some(piece) = next_buffered(source, rest)? {
             return Ok(piece);
         }
-        match source.more(idle).await {
-            Ok(0) if matches!(rest, Rest::Close) => {
-                *rest = Rest::Done;
-                return Ok(Piece::End);
-            }
-            Ok(0) => return Err(Broken::Gone),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Broken::Late),
-            Err(_) => return Err(Broken::Gone),
+        let read = source.more(idle).await;
+        if let Some(piece) = after_read(read, rest)? {
+            return Ok(piece);
         }
+    }
+}
+
+/// As [`next`], but only bytes that are at hand; `None` if there are none.
+///
+/// # Errors
+/// As [`next`].
+pub async fn next_at_hand(
+    source: &mut Source<'_>,
+    rest: &mut Rest,
+) -> Result<Option<Piece>, Broken> {
+    while let Some(read) = source.more_at_hand().await {
+        let piece = after_read(read, rest)?;
+        if piece.is_some() {
+            return Ok(piece);
+        }
+        if let Some(piece) = next_buffered(source, rest)? {
+            return Ok(Some(piece));
+        }
+    }
+    Ok(None)
+}
+
+/// The end of the body, if a read was its end.
+fn after_read(read: io::Result<usize>, rest: &mut Rest) -> Result<Option<Piece>, Broken> {
+    match read {
+        Ok(0) if matches!(rest, Rest::Close) => {
+            *rest = Rest::Done;
+            Ok(Some(Piece::End))
+        }
+        Ok(0) => Err(Broken::Gone),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(Broken::Late),
+        Err(_) => Err(Broken::Gone),
     }
 }
 
@@ -280,9 +350,11 @@ pub struct Backpressure {
 }
 
 impl Backpressure {
-    /// Records whether a piece had to wait.
-    pub fn note(&mut self, waited: bool) {
-        self.behind = if waited { BEHIND } else { self.behind.saturating_sub(1) };
+    /// Records for how long a piece had to wait for the peer. A wait for less than two ticks only shows that the socket
+    /// was full.
+    pub fn note(&mut self, waited: Duration) {
+        let is_slow = waited >= 2 * TICK;
+        self.behind = if is_slow { BEHIND } else { self.behind.saturating_sub(1) };
     }
 
     /// Whether the peer counts as slow.
@@ -316,7 +388,7 @@ impl Sink<'_> {
 
     async fn write_both(&mut self, data: &[u8]) -> io::Result<()> {
         let total = self.pending.len() + data.len();
-        let (mut done, mut waited) = (0, false);
+        let (mut done, begun) = (0, self.watch.now());
         while done < total {
             let (writer, pending) = (&mut self.writer, &*self.pending);
             let head = pending.get(done..).unwrap_or_default();
@@ -326,31 +398,30 @@ impl Sink<'_> {
                 ([], body) => writer.poll_write(context, body),
                 (head, body) => writer.poll_write_both(context, head, body),
             });
-            let count = match self.watch.within(self.stall, write).await {
-                Ok(count) => count?,
-                Err(Late) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
-            };
-            if count == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero));
-            }
-            done += count;
-            waited |= done < total;
-            self.sent.set(self.sent.get() + count as u64);
+            done += written(self.watch.within(self.stall, write).await, self.sent)?;
         }
         self.pending.clear();
         if self.writer.is_secure() {
             // TLS buffers what the socket does not accept: the flush shows how slow the peer is.
-            let flush = std::future::poll_fn(|context| {
-                let polled = self.writer.poll_flush(context);
-                waited |= polled.is_pending();
-                polled
-            });
-            match self.watch.within(self.stall, flush).await {
-                Ok(result) => result?,
-                Err(Late) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
-            }
+            let flush = std::future::poll_fn(|context| self.writer.poll_flush(context));
+            self.watch.within(self.stall, flush).await??;
         }
-        self.backpressure.note(waited);
+        self.backpressure.note(self.watch.now().since(begun));
+        Ok(())
+    }
+
+    /// Writes the pending bytes, and then moves all bytes out of a pipe.
+    ///
+    /// # Errors
+    /// The socket's error, or `TimedOut`.
+    pub async fn drain(&mut self, mut pipe: Pipe) -> io::Result<()> {
+        self.flush().await?;
+        let begun = self.watch.now();
+        while !pipe.is_empty() {
+            let drain = std::future::poll_fn(|context| self.writer.poll_drain(context, &mut pipe));
+            written(self.watch.within(self.stall, drain).await, self.sent)?;
+        }
+        self.backpressure.note(self.watch.now().since(begun));
         Ok(())
     }
 
@@ -390,6 +461,17 @@ impl Sink<'_> {
     }
 }
 
+/// The bytes of one write, which are added to `sent`.
+fn written(result: Result<io::Result<usize>, Late>, sent: &Cell<u64>) -> io::Result<usize> {
+    match result?? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        count => {
+            sent.set(sent.get() + count as u64);
+            Ok(count)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,7 +483,8 @@ mod tests {
     #[tokio::test]
     async fn reads_are_small_while_the_receiver_is_slow() {
         let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
-        let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
+        let deadlines = Rc::new(Deadlines::default());
+        let (mut stream, watch) = (Stream::Unix(ours), deadlines.watch());
         let (mut pending, sent) = (Vec::new(), Cell::new(0));
         let (_, writer) = stream.split();
         let stall = Duration::from_secs(5);
@@ -412,9 +495,15 @@ mod tests {
         // More than the socket accepts at once.
         let much = vec![7; 4_000_000];
         let mut space = vec![0; much.len()];
-        let (written, read) =
-            tokio::join!(sink.piece(Framing::Length(1), &much), peer.read_exact(&mut space));
-        assert!(written.is_ok() && read.is_ok() && space == much);
+        for (ticks, capacity) in [(1, buffer::SIZE), (2, buffer::MODEST)] {
+            let wait = ticks * TICK;
+            let (written, read) = tokio::join!(sink.piece(Framing::Length(1), &much), async {
+                deadlines.tick(deadlines.now().plus(wait));
+                peer.read_exact(&mut space).await
+            });
+            assert!(written.is_ok() && read.is_ok() && space == much);
+            assert_eq!(sink.capacity(), capacity, "after a wait of {wait:?}");
+        }
         for _ in 0..BEHIND {
             assert_eq!(sink.capacity(), buffer::MODEST);
             sink.piece(Framing::Length(1), &much[..COPIED + 1]).await.unwrap();
@@ -439,5 +528,26 @@ mod tests {
             source.used(most);
             assert!(source.buffer.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_read_that_was_filled_is_followed_by_a_larger_one() {
+        let (ours, mut peer) = tokio::net::UnixStream::pair().unwrap();
+        let (mut stream, watch) = (Stream::Unix(ours), Rc::new(Deadlines::default()).watch());
+        let (reader, _) = stream.split();
+        let mut held = None;
+        let mut source = Source::new(reader, &mut held, &watch);
+        peer.write_all(&[7; buffer::MODEST + buffer::BULK]).await.unwrap();
+        source.most = buffer::MODEST;
+        source.more(Duration::from_secs(5)).await.unwrap();
+        assert!(source.is_full());
+        source.used(buffer::MODEST);
+        source.most = buffer::SIZE;
+        assert_eq!(source.more_at_hand().await.unwrap().unwrap(), buffer::BULK);
+        source.used(buffer::BULK);
+        assert!(source.more_at_hand().await.is_none());
+        peer.write_all(&[7; 3]).await.unwrap();
+        assert_eq!(source.more(Duration::from_secs(5)).await.unwrap(), 3);
+        assert!(!source.is_full());
     }
 }

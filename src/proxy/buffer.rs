@@ -5,17 +5,22 @@ use std::thread::LocalKey;
 
 /// The size of a buffer, in bytes.
 pub const SIZE: usize = 32 * 1024;
+/// The size of a large buffer, for long bodies.
+pub const BULK: usize = 64 * 1024;
 /// The size of a medium buffer, for slow receivers.
 pub const MODEST: usize = 8 * 1024;
 /// The size of a small buffer, for the start of a message whose rest is awaited.
 const SMALL: usize = 2 * 1024;
 /// Free buffers of each size that a thread keeps.
 const KEPT: usize = 256;
+/// Free large buffers that a thread keeps.
+const KEPT_BULK: usize = 64;
 
 /// Free buffers.
 type Shelf = RefCell<Vec<Box<[u8]>>>;
 
 thread_local! {
+    static BULK_FREE: Shelf = const { RefCell::new(Vec::new()) };
     static LARGE_FREE: Shelf = const { RefCell::new(Vec::new()) };
     static MODEST_FREE: Shelf = const { RefCell::new(Vec::new()) };
 }
@@ -23,6 +28,7 @@ thread_local! {
 /// The pool for buffers of this size; `None` if they are not pooled.
 fn shelf(size: usize) -> Option<&'static LocalKey<Shelf>> {
     match size {
+        BULK => Some(&BULK_FREE),
         SIZE => Some(&LARGE_FREE),
         MODEST => Some(&MODEST_FREE),
         _ => None,
@@ -47,8 +53,8 @@ impl Buffer {
     /// Borrows an empty buffer for a read of at most `most` bytes, of the smallest sufficient size.
     #[must_use]
     pub fn lend_for(most: usize) -> Buffer {
-        let sizes = [SMALL, MODEST];
-        let size = sizes.into_iter().find(|size| most <= *size).unwrap_or(SIZE);
+        let sizes = [SMALL, MODEST, SIZE];
+        let size = sizes.into_iter().find(|size| most <= *size).unwrap_or(BULK);
         Buffer { bytes: lend_bytes(size), start: 0, end: 0 }
     }
 
@@ -124,10 +130,11 @@ fn lend_bytes(size: usize) -> Box<[u8]> {
 
 fn give_back(bytes: Box<[u8]>) {
     let Some(shelf) = shelf(bytes.len()) else { return };
+    let most = if bytes.len() == BULK { KEPT_BULK } else { KEPT };
     // If the thread is ending, its pool is gone and the buffer is freed.
     let keep = |free: &Shelf| {
         let mut free = free.borrow_mut();
-        if free.len() < KEPT {
+        if free.len() < most {
             free.push(bytes);
         }
     };
@@ -185,10 +192,10 @@ mod tests {
 
     #[test]
     fn a_small_read_borrows_a_small_buffer() {
-        for (most, size) in [(1, SMALL), (SMALL, SMALL), (SMALL + 1, MODEST), (MODEST, MODEST)] {
-            assert_eq!(Buffer::lend_for(most).bytes.len(), size, "{most}");
+        for size in [SMALL, MODEST, SIZE, BULK] {
+            assert_eq!(Buffer::lend_for(size).bytes.len(), size);
+            assert_eq!(Buffer::lend_for(size / 2 + 1).bytes.len(), size);
         }
-        assert_eq!(Buffer::lend_for(MODEST + 1).bytes.len(), SIZE);
     }
 
     #[test]

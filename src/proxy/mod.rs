@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod admission;
 pub mod body;
+pub mod boxed;
 pub mod buffer;
 pub mod coalesce;
 pub mod deadline;

@@ -7,6 +7,7 @@ use super::body::Source;
 use super::buffer::Buffer;
 use super::deadline::Watch;
 use super::worker::Worker;
+use crate::os::pipe;
 use crate::os::stream::{Stream, Writer};
 use crate::shared::Meter;
 use std::cell::Cell;
@@ -45,6 +46,17 @@ struct Flow {
     moved: Cell<u64>,
     closed: Cell<u8>,
 }
+
+impl Flow {
+    /// Counts bytes, also in the direction's own count.
+    fn carried(&self, direction: &Cell<u64>, count: usize) {
+        direction.set(direction.get() + count as u64);
+        self.moved.set(self.moved.get() + count as u64);
+    }
+}
+
+/// Pieces from this size on are moved by a pipe.
+const PIPED_MIN: usize = 16 * 1024;
 
 /// Relays bytes until both directions have ended, one has failed, or a timeout has passed; `meter` counts the bytes from
 /// the cluster as they arrive.
@@ -113,11 +125,16 @@ async fn direction(
     patience: Patience,
 ) -> io::Result<()> {
     loop {
+        if source.data().is_empty() && source.is_full() {
+            // Boxed: few tunnels carry that much.
+            let bulk =
+                relay_by_pipe(&mut source, &mut writer, write_watch, flow, carried, patience);
+            Box::pin(bulk).await?;
+        }
         if source.data().is_empty() && read_some(&mut source, flow, patience).await? == 0 {
             flow.closed.set(flow.closed.get() + 1);
             let end = std::future::poll_fn(|context| writer.poll_shutdown(context));
-            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-            write_watch.within(patience.half_close, end).await.map_err(late)??;
+            write_watch.within(patience.half_close, end).await??;
             return until_both_closed(&source, flow).await;
         }
         while !source.data().is_empty() {
@@ -125,16 +142,44 @@ async fn direction(
                 let (writer, data) = (&mut writer, source.data());
                 std::future::poll_fn(move |context| writer.poll_write(context, data))
             };
-            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-            let count = write_watch.within(patience.write, write).await.map_err(late)??;
+            let count = write_watch.within(patience.write, write).await??;
             source.used(count);
-            carried.set(carried.get() + count as u64);
-            flow.moved.set(flow.moved.get() + count as u64);
+            flow.carried(carried, count);
         }
         if writer.is_secure() {
             let flush = std::future::poll_fn(|context| writer.poll_flush(context));
-            let late = |_| io::Error::from(io::ErrorKind::TimedOut);
-            write_watch.within(patience.write, flush).await.map_err(late)??;
+            write_watch.within(patience.write, flush).await??;
+        }
+    }
+}
+
+/// Relays inside the kernel, between plain TCP sockets, until the end or a piece so small that copying it is cheaper.
+async fn relay_by_pipe(
+    source: &mut Source<'_>,
+    writer: &mut Writer<'_>,
+    write_watch: &Watch,
+    flow: &Flow,
+    carried: &Cell<u64>,
+    patience: Patience,
+) -> io::Result<()> {
+    if !source.reader.feeds_pipes() || !writer.takes_pipes() {
+        return Ok(());
+    }
+    loop {
+        let mut fill = async |span| source.fill(pipe::CAPACITY, span).await;
+        let filled = await_traffic(flow, patience, &mut fill).await?;
+        let Some(mut pipe) = filled else { return Ok(()) };
+        let is_small = pipe.len() < PIPED_MIN;
+        while !pipe.is_empty() {
+            let drain = std::future::poll_fn(|context| writer.poll_drain(context, &mut pipe));
+            let count = write_watch.within(patience.write, drain).await??;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            flow.carried(carried, count);
+        }
+        if is_small {
+            return Ok(());
         }
     }
 }
@@ -154,6 +199,15 @@ async fn until_both_closed(source: &Source<'_>, flow: &Flow) -> io::Result<()> {
 
 /// Reads; a silent direction stays open as long as the other one has traffic.
 async fn read_some(source: &mut Source<'_>, flow: &Flow, patience: Patience) -> io::Result<usize> {
+    await_traffic(flow, patience, &mut async |span| source.more(span).await).await
+}
+
+/// Waits for bytes by `read`, which waits for a span at most.
+async fn await_traffic<T>(
+    flow: &Flow,
+    patience: Patience,
+    read: &mut impl AsyncFnMut(Duration) -> io::Result<T>,
+) -> io::Result<T> {
     let mut silent = Duration::ZERO;
     let mut moved = flow.moved.get();
     loop {
@@ -161,7 +215,7 @@ async fn read_some(source: &mut Source<'_>, flow: &Flow, patience: Patience) -> 
         let span = if half_closed { patience.half_close } else { patience.idle };
         // In slices, to notice traffic of the other direction.
         let slice = span.saturating_sub(silent).min(SLICE);
-        match source.more(slice).await {
+        match read(slice).await {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 silent += slice;
                 if moved != flow.moved.get() || (flow.closed.get() > 0) != half_closed {

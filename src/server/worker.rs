@@ -2,7 +2,7 @@
 
 use crate::decision::plan::{Address, BindKey, ListenerIndex, Transport};
 use crate::os::stream::Stream;
-use crate::os::{clock, cores, process};
+use crate::os::{clock, cores, process, turn};
 use crate::proxy::accept::{Accepted, accept};
 use crate::proxy::admission::{admit, must_wait};
 use crate::proxy::deadline::TICK;
@@ -93,6 +93,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .event_interval(31)
+        .on_thread_unpark(turn::begin)
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(setup));
     Ok(())

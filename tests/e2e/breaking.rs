@@ -38,6 +38,33 @@ fn surplus_bytes_of_a_cluster_reach_no_other_client() {
 }
 
 #[test]
+fn surplus_bytes_behind_a_read_that_ends_with_the_response_reach_no_client() {
+    // Around the sizes of reads: then the surplus is still in the kernel when the response is complete.
+    let sizes = [8_192, 16_384, 40_960, 73_728, 139_264].map(|size| size - 1..size + 2);
+    let cluster = Cluster::scripted(move |mut connection| {
+        while let Some((head, _)) = connection.request() {
+            let total: usize = head.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+            let mut whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {:06}\r\n\r\n", total - 43);
+            assert_eq!(whole.len(), 43);
+            whole.push_str(&"g".repeat(total - 43));
+            whole.push_str("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL");
+            connection.send(whole.as_bytes());
+        }
+    });
+    let proxy = Proxy::start(&format!("runtime: {{ workers: 1 }}\n{}", one(&cluster)));
+    let mut client = Keeping::new(proxy.at("web"));
+    for total in sizes.into_iter().flatten() {
+        // Both in one segment, so that the second is at hand when the first ends.
+        let request = format!("GET /{total} HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(request.repeat(2).as_bytes());
+        for _ in 0..2 {
+            let answer = client.answer();
+            assert!(answer.body.len() == total - 43 && !answer.body.contains("EVIL"), "{total}");
+        }
+    }
+}
+
+#[test]
 fn a_slow_answer_of_an_endpoint_that_stopped_listening_arrives() {
     let slow = Arc::new(AtomicBool::new(false));
     let under_way = slow.clone();

@@ -15,6 +15,7 @@ mod affinity;
 mod blame;
 mod bounds;
 mod breaking;
+mod bulk;
 mod capacity_group;
 mod client_cert;
 #[cfg(feature = "compression")]

@@ -7,6 +7,7 @@ use crate::http::Framing;
 use crate::http::forward::Edits;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
+use crate::os::pipe::Pipe;
 use crate::proxy::body::Broken;
 use crate::proxy::buffer;
 use std::io;
@@ -115,6 +116,17 @@ pub trait Response {
     /// When the client is gone.
     async fn flush_all(&mut self) -> io::Result<()> {
         self.flush().await
+    }
+    /// Whether the rest of the body may come through pipes, because it goes to a plain TCP socket unchanged.
+    fn takes_pipes(&self) -> bool {
+        false
+    }
+    /// Sends buffered bytes, and then the part of the body that a pipe holds.
+    ///
+    /// # Errors
+    /// When the client is gone, or takes no pipes.
+    async fn drain(&mut self, _pipe: Pipe) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Bytes to read for the client at once: few if the client reads more slowly than the cluster sends.
     fn capacity(&mut self) -> usize {

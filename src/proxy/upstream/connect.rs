@@ -75,7 +75,7 @@ impl Wanted<'_> {
 #[derive(Debug)]
 pub enum UpstreamConnection {
     /// An HTTP/1.1 connection.
-    Http1(Connection),
+    Http1(Box<Connection>),
     /// A stream on a shared HTTP/2 connection.
     Http2(Box<Lease>),
 }
@@ -100,6 +100,16 @@ impl UpstreamConnection {
     }
 }
 
+/// An idle HTTP/1.1 connection to the endpoint, unless a new connection is required, or other exchanges wait for one.
+#[must_use]
+pub fn idle_connection(worker: &Worker, wanted: &Wanted<'_>) -> Option<UpstreamConnection> {
+    if wanted.fresh || wanted.cluster.http2 || !wanted.live.connection_queue.is_empty() {
+        return None;
+    }
+    let idle = worker.pool.borrow_mut().take(wanted.key(), worker.about_now())?;
+    Some(UpstreamConnection::Http1(idle))
+}
+
 /// Returns an idle connection to the endpoint (unless `fresh` requires a new connection), a new connection within
 /// `span`, or a stream on a shared HTTP/2 connection; and the time that connecting took. `granted` is the result of an
 /// earlier [`wait_for_connection`].
@@ -116,7 +126,7 @@ pub async fn connection(
     let key = wanted.key();
     // New exchanges do not overtake those that wait.
     let slot = match granted {
-        Some(Available::Idle(idle)) => return Ok((UpstreamConnection::Http1(*idle), None)),
+        Some(Available::Idle(idle)) => return Ok((UpstreamConnection::Http1(idle), None)),
         Some(Available::Slot(held)) => Some(held),
         None => None,
     };
@@ -175,7 +185,7 @@ pub async fn connection(
 async fn share(
     worker: &Worker,
     wanted: &Wanted<'_>,
-    connection: Connection,
+    connection: Box<Connection>,
     span: Duration,
 ) -> Result<Lease, NoConnection> {
     let (stream, _, held) = connection.into_stream();
@@ -255,7 +265,7 @@ pub async fn open(
     wanted: &Wanted<'_>,
     span: Duration,
     held: Counted,
-) -> Result<Connection, NoConnection> {
+) -> Result<Box<Connection>, NoConnection> {
     let Wanted { cluster, live, endpoint, upstream, .. } = *wanted;
     let until = worker.now().plus(span);
     let due = patience(cluster, endpoint.rtt);
@@ -287,7 +297,7 @@ pub async fn open(
         };
     }
     let (reads, writes) = (worker.deadlines.watch(), worker.deadlines.watch());
-    let mut connection = Connection::new(stream, reads, writes, held);
+    let mut connection = Box::new(Connection::new(stream, reads, writes, held));
     connection.secured = upstream.map_or(0, |upstream| upstream.id);
     connection.personal = cluster.send_proxy != SendProxy::None;
     Ok(connection)
@@ -319,7 +329,7 @@ pub async fn wait_for_connection(
         let idle = || worker.pool.borrow_mut().take(wanted.key(), worker.about_now());
         let idle = Some(()).filter(|()| !fresh).and_then(|()| idle());
         let slot = || worker.shared.count_upstream(live, cluster.connections_max);
-        idle.map(|idle| Available::Idle(Box::new(idle))).or_else(|| slot().map(Available::Slot))
+        idle.map(Available::Idle).or_else(|| slot().map(Available::Slot))
     };
     let waiting = std::future::poll_fn(|context| turn.poll(context, look));
     tokio::time::timeout(span, waiting).await.map_err(|_| NoConnection::Full)

@@ -5,13 +5,14 @@ use crate::decision::plan::{Cluster, ClusterIndex, SendProxy};
 use crate::decision::signal::State;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
+use crate::os::turn::{self, Turn};
 use crate::proxy::buffer::Buffer;
 use crate::proxy::deadline::Watch;
 use crate::shared::{Counted, For, Held, View};
 use rustc_hash::FxHashMap;
 use std::time::Duration;
 
-/// A connection to an endpoint.
+/// A connection to an endpoint. It lives in a box: exchanges and the pool pass it on many times.
 #[derive(Debug)]
 pub struct Connection {
     /// The socket.
@@ -56,8 +57,10 @@ impl Connection {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Timestamp,
+    /// The event loop's turn in which the connection became idle.
+    turn: Turn,
     #[expect(dead_code, reason = "held to be counted as idle until dropped")]
     counted: Held,
 }
@@ -97,11 +100,16 @@ impl Pool {
         Pool { worker, ..Pool::default() }
     }
 
-    /// The most recently used idle connection to an endpoint, if no bytes wait in the kernel.
-    pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Connection> {
+    /// The most recently used idle connection to an endpoint, if nothing has arrived on it. Connections from earlier turns
+    /// of the event loop come first: for them, the runtime knows what had arrived before this turn, and with it before the
+    /// request that wants a connection. Only a connection that became idle in this turn costs a system call.
+    pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Box<Connection>> {
         let shelf = self.shelves.get_mut(&key)?;
-        while let Some(idle) = shelf.idle.pop() {
-            if idle.connection.stream.is_quiet() {
+        let turn = turn::current();
+        while let Some(idle) = shelf.pop(turn) {
+            let stream = &idle.connection.stream;
+            let quiet = if idle.turn < turn { stream.seems_quiet() } else { stream.is_quiet() };
+            if quiet {
                 let mut connection = idle.connection;
                 connection.reused = true;
                 return Some(connection);
@@ -114,7 +122,7 @@ impl Pool {
     /// Keeps a connection, unless its endpoint was removed, is drained or down, or has `most` connections already.
     pub fn put(
         &mut self,
-        mut connection: Connection,
+        mut connection: Box<Connection>,
         key: Key,
         cluster: ClusterIndex,
         view: &View,
@@ -137,7 +145,8 @@ impl Pool {
         let counted = Held::enter(&live.idle);
         let shelf = self.shelves.entry(key).or_default();
         if shelf.idle.len() < most {
-            shelf.idle.push(Idle { connection, since: now, counted });
+            let turn = turn::current();
+            shelf.idle.push(Idle { connection, since: now, turn, counted });
         }
     }
 
@@ -196,6 +205,15 @@ impl Pool {
 }
 
 impl Shelf {
+    /// The last connection that became idle before this turn; otherwise the last one.
+    fn pop(&mut self, turn: Turn) -> Option<Idle> {
+        let earlier = self.idle.partition_point(|idle| idle.turn < turn);
+        match earlier.checked_sub(1) {
+            Some(index) => Some(self.idle.remove(index)),
+            None => self.idle.pop(),
+        }
+    }
+
     fn learn(&mut self, idle: Duration) {
         let shortest = self.closes_after.map_or(idle, |known| known.min(idle));
         self.closes_after = Some(shortest);

@@ -103,7 +103,7 @@ pub enum Ended<'v> {
     /// The pending primary answered first: this attempt was cancelled.
     Overtaken,
     /// The connection became a tunnel.
-    Tunnel(Connection),
+    Tunnel(Box<Connection>),
 }
 
 /// The start of an attempt.

@@ -16,7 +16,8 @@ use crate::proxy::l7::client::{Client, RequestBody};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::selection::{Selection, select};
 use crate::proxy::upstream::connect::{
-    Available, NoConnection, UpstreamConnection, Wanted, connection, patience, wait_for_connection,
+    Available, NoConnection, UpstreamConnection, Wanted, connection, idle_connection, patience,
+    wait_for_connection,
 };
 use crate::proxy::worker::Worker;
 use crate::shared::{Held, View};
@@ -25,6 +26,21 @@ use std::future::Future;
 use std::time::Duration;
 
 impl Exchange<'_, '_> {
+    /// An idle connection: most exchanges use one, and need no future to connect.
+    pub(super) fn idle_connection(
+        &self,
+        way: (Option<Origin>, bool),
+        walk: &mut Walk,
+        record: &mut Record,
+        selection: &Selection,
+    ) -> Option<UpstreamConnection> {
+        let wanted = wanted(self.view, selection, walk, way);
+        let connection = idle_connection(self.worker, &wanted)?;
+        record.connected = None;
+        walk.shared = false;
+        Some(connection)
+    }
+
     /// Connects, several times within the timeout if no other endpoint can be tried: a full listen backlog drops
     /// connection attempts, and a new attempt succeeds sooner than the kernel's retransmission. Waits for a turn in
     /// the queue if there is a `client` to watch meanwhile.

@@ -43,7 +43,7 @@ pub enum After {
 /// A connection to a cluster that became a tunnel, counted until it ends.
 pub struct Upgraded {
     /// The connection.
-    pub connection: Connection,
+    pub connection: Box<Connection>,
     /// The counts.
     pub counts: InFlight,
     /// Counts the bytes from the cluster.
@@ -144,7 +144,13 @@ impl<'v> Exchange<'_, 'v> {
             // Boxed: seldom used, and the future of every exchange should stay small.
             true => Box::pin(self.connect_beside(client, walk, record, &selection, primary)).await,
             false => {
-                let connected = self.connect(Some(client), way, walk, record, &selection).await;
+                let connected = match self.idle_connection(way, walk, record, &selection) {
+                    Some(idle) => Ok(idle),
+                    // Boxed: most exchanges find an idle connection.
+                    None => {
+                        Box::pin(self.connect(Some(client), way, walk, record, &selection)).await
+                    }
+                };
                 connected.map(|carrier| Some(Start::Fresh(carrier)))
             }
         };

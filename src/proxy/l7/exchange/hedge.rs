@@ -28,7 +28,7 @@ use std::pin::pin;
 #[derive(Debug)]
 pub enum SentOn<'v> {
     /// A connection of its own.
-    Http1(Connection),
+    Http1(Box<Connection>),
     /// A stream of a shared connection.
     Http2(Http2In<'v>),
 }

@@ -16,6 +16,7 @@ use crate::http::field::Role;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, translate};
 use crate::proxy::body::{Backpressure, Sink, Source};
+use crate::proxy::boxed::boxed;
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::outbound::{Http1, Http2In, Http2Out, Incoming, Outgoing, Sent};
 use crate::proxy::refusal::Refusal;
@@ -56,7 +57,7 @@ pub(super) async fn run<'v, C: Client>(
                 }
                 // Boxed: seldom used, and the future of an HTTP/1.1 exchange should stay small.
                 UpstreamConnection::Http2(lease) => {
-                    Box::pin(over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
+                    boxed(|| over_http2(attempt, client, *lease, &mut parts, record, &slot)).await
                 }
             };
             (slot, result)
@@ -119,7 +120,7 @@ fn settle(attempt: &Attempt<'_, '_>, failure: Failure, slot: &InSlot<'_>) {
 /// The end of an attempt on its connection.
 enum Over<'v> {
     Done,
-    Tunnel(Connection),
+    Tunnel(Box<Connection>),
     /// The whole request was sent, and a hedge follows.
     Sent(SentOn<'v>, Timestamp),
     Overtaken,
@@ -157,7 +158,7 @@ async fn resume<'v, C: Client>(
 async fn over_http1<'v, C: Client>(
     attempt: &Attempt<'_, 'v>,
     client: &mut C,
-    mut connection: Connection,
+    mut connection: Box<Connection>,
     parts: &mut Parts<'_>,
     record: &mut Record,
     slot: &InSlot<'v>,
@@ -183,7 +184,7 @@ async fn over_http1<'v, C: Client>(
         let (replay, head) = (&mut *parts.replay, &mut *parts.head);
         let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
         // Boxed: moving the future with each outer future would cost more than the allocation.
-        Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await
+        boxed(|| both_ways(attempt, client, way, replay, head, record, slot)).await
     };
     if let Ok(Next::Slow) = result {
         let since = attempt.resumed.or(progress.ended.get()).unwrap_or_else(|| worker.now());
@@ -243,7 +244,7 @@ async fn over_http2<'v, C: Client>(
     let mut incoming = Http2In::new(future, lease, watch_in, is_head, meter);
     let way = Way { outgoing, incoming: &mut incoming, progress: &progress };
     let (replay, head) = (&mut *parts.replay, &mut *parts.head);
-    let result = Box::pin(both_ways(attempt, client, way, replay, head, record, slot)).await;
+    let result = boxed(|| both_ways(attempt, client, way, replay, head, record, slot)).await;
     if progress.complete.get().is_some() {
         incoming.note_sent();
     }

@@ -261,9 +261,9 @@ impl Drop for Lent<'_> {
 /// client.
 async fn unless_broken<B: RequestBody>(
     body: &B,
-    write: impl Future<Output = io::Result<()>>,
+    mut write: Pin<&mut impl Future<Output = io::Result<()>>>,
 ) -> Result<(), UploadEnd> {
-    let (mut write, mut broken) = (pin!(write), pin!(body.broken()));
+    let mut broken = pin!(body.broken());
     std::future::poll_fn(|context| {
         if let Poll::Ready(written) = write.as_mut().poll(context) {
             return Poll::Ready(written.map_err(UploadEnd::Cluster));
@@ -289,7 +289,7 @@ async fn send<B: RequestBody, S: Outgoing>(
         false => Box::pin(when_open(body, sink, replay, progress)).await?,
     };
     if first.is_none() {
-        unless_broken(body, sink.piece(framing, &replay.bytes)).await?;
+        unless_broken(body, pin!(sink.piece(framing, &replay.bytes))).await?;
     }
     let mut sent = replay.bytes.len() as u64;
     while !replay.complete {
@@ -300,7 +300,7 @@ async fn send<B: RequestBody, S: Outgoing>(
         let next = match at_once {
             Some(next) => next,
             None => {
-                unless_broken(body, sink.flush()).await?;
+                unless_broken(body, pin!(sink.flush())).await?;
                 body.read_at_most(sink.capacity());
                 match progress.owing(worker, body.next()).await {
                     // After the response head a slow upload is permitted: request and response may depend
@@ -322,7 +322,7 @@ async fn send<B: RequestBody, S: Outgoing>(
                 }
                 progress.lost.set(!replay.is_whole());
                 sent += count as u64;
-                unless_broken(taken.body, sink.piece(framing, data)).await?;
+                unless_broken(taken.body, pin!(sink.piece(framing, data))).await?;
             }
             None => {
                 replay.complete = true;
@@ -335,7 +335,7 @@ async fn send<B: RequestBody, S: Outgoing>(
         // Cannot happen; if it did, missing bytes would be taken from the next request.
         return Err(UploadEnd::Client(Broken::Gone));
     }
-    unless_broken(body, sink.end(framing, &replay.trailers)).await
+    unless_broken(body, pin!(sink.end(framing, &replay.trailers))).await
 }
 
 /// Waits until the body may be sent; returns a piece that was available without a wait.
@@ -354,12 +354,12 @@ async fn when_open<B: RequestBody, S: Outgoing>(
         progress.open.set(true);
         return Ok(Some(first));
     }
-    unless_broken(body, sink.flush()).await?;
-    unless_broken(body, async {
+    unless_broken(body, pin!(sink.flush())).await?;
+    let open = pin!(async {
         opened(progress).await;
         Ok(())
-    })
-    .await?;
+    });
+    unless_broken(body, open).await?;
     Ok(None)
 }
 

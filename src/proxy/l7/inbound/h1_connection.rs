@@ -6,6 +6,7 @@ use crate::decision::plan::ListenerIndex;
 use crate::http::Violation;
 use crate::http::request::RequestHead;
 use crate::proxy::accept::Accepted;
+use crate::proxy::boxed::boxed;
 use crate::proxy::l7::client::{Client, Local};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
 use crate::proxy::l7::exchange::answer::{self, plain_refusal, presented};
@@ -69,7 +70,7 @@ pub async fn serve(
         let (body_limit, body_rate) = info.body_bounds();
         client.begin(body_limit, body_rate, worker.date());
         // Boxed: an idle connection holds no memory for an exchange.
-        let exchange = Box::pin(one_exchange(&worker, &view, &mut client, &info));
+        let exchange = boxed(|| one_exchange(&worker, &view, &mut client, &info));
         if let Some((upgraded, record)) = exchange.await {
             return Box::pin(tunnel(&worker, &view, client, &info, *upgraded, record)).await;
         }

@@ -3,6 +3,7 @@
 use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, Version};
+use crate::os::pipe::Pipe;
 use crate::proxy::body::Sink;
 use crate::proxy::l7::client::{Local, Reply, Response, Sent};
 use crate::proxy::refusal::phrase;
@@ -59,6 +60,15 @@ impl Response for H1Response<'_> {
 
     async fn flush(&mut self) -> io::Result<()> {
         self.sink.flush().await
+    }
+
+    fn takes_pipes(&self) -> bool {
+        matches!(self.framing, Framing::Length(_)) && self.sink.writer.takes_pipes()
+    }
+
+    async fn drain(&mut self, pipe: Pipe) -> io::Result<()> {
+        self.body_sent.set(self.body_sent.get() + pipe.len() as u64);
+        self.sink.drain(pipe).await
     }
 
     fn capacity(&mut self) -> usize {

@@ -8,6 +8,7 @@ use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MA
 use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
 use crate::os::stream::Stream;
+use crate::proxy::boxed::boxed;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::coalesce::{Coalesced, Outbox, coalesced};
 use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
@@ -219,7 +220,8 @@ fn begin(
     let (account, active) = (account.clone(), account.enter());
     tokio::task::spawn_local(async move {
         let _active = active;
-        let client = one(&worker, &view, &info, client, refusal).await;
+        // Boxed, because spawning moves the future.
+        let client = boxed(|| one(&worker, &view, &info, client, refusal)).await;
         if client.broken.get() {
             account.broke_off();
         }

@@ -127,7 +127,7 @@ impl Response for H2Response<'_> {
             let capacity = std::future::poll_fn(|context| self.poll_capacity(context, wanted));
             let begun = self.watch.now();
             let capacity = self.patience.wait(self.watch, capacity).await??;
-            self.backpressure.note(self.watch.now() > begun);
+            self.backpressure.note(self.watch.now().since(begun));
             let (now, later) = rest.split_at(capacity.min(rest.len()));
             self.send(Bytes::copy_from_slice(now), Then::More)?;
             rest = later;

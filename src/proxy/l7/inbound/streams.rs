@@ -4,6 +4,7 @@ use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
 use crate::http::{Limits, Underscores, grpc};
+use crate::proxy::boxed::boxed;
 use crate::proxy::deadline::Watch;
 use crate::proxy::l7::client::Client;
 use crate::proxy::l7::connection_info::ConnectionInfo;
@@ -272,7 +273,7 @@ pub async fn serve<C: Client>(
             After::Next
         }
         // Boxed, because spawning moves the future, and this future is large.
-        None => Box::pin(entry::serve(worker, view, client, info, &mut record)).await,
+        None => boxed(|| entry::serve(worker, view, client, info, &mut record)).await,
     };
     (after, record)
 }

@@ -6,6 +6,7 @@ use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, trailers};
+use crate::os::pipe;
 use crate::proxy::body::{self, Piece, Rest, Sink, Source};
 use crate::proxy::buffer;
 use crate::proxy::l7::client::Response;
@@ -95,19 +96,17 @@ impl Incoming for Http1<'_> {
             let piece = match body::next_buffered(source, &mut rest) {
                 Ok(Some(piece)) => piece,
                 Ok(None) => {
-                    held_up.give(source.watch, response.flush()).await?;
-                    source.most = response.capacity();
-                    let watch = source.watch;
-                    let next = pin!(body::next(source, &mut rest, idle));
-                    let waited = wait(next, response, &mut held_up, watch).await?;
-                    waited.map_err(|_| held_up.end())?
+                    match next_piece(source, &mut rest, response, idle, &mut held_up).await? {
+                        Some(piece) => piece,
+                        None => continue,
+                    }
                 }
                 Err(_) => return Err(RelayEnd::Cluster),
             };
             match piece {
                 Piece::Data(count) => {
                     let data = source.data().get(..count).unwrap_or_default();
-                    held_up.give(source.watch, response.piece(data)).await?;
+                    held_up.give(source.watch, pin!(response.piece(data))).await?;
                     source.used(count);
                 }
                 Piece::End => {
@@ -129,4 +128,67 @@ impl Incoming for Http1<'_> {
     fn keep_alive(&self) {
         self.source.reader.keep_alive();
     }
+}
+
+/// The rest of a body goes through a pipe if it has at least this number of bytes.
+const PIPED_MIN: u64 = 256 * 1024;
+
+/// Reads the next piece; `None` if the rest went through a pipe. Before a wait, the response sends what it has.
+async fn next_piece<R: Response>(
+    source: &mut Source<'_>,
+    rest: &mut Rest,
+    response: &mut R,
+    idle: Duration,
+    held_up: &mut HeldUp,
+) -> Result<Option<Piece>, RelayEnd> {
+    source.most = response.capacity();
+    if source.is_full() {
+        if let Rest::Length(PIPED_MIN..) = rest
+            && source.reader.feeds_pipes()
+            && response.takes_pipes()
+        {
+            // Boxed: most bodies are short.
+            Box::pin(relay_by_pipe(source, rest, response, idle, held_up)).await?;
+            if rest.is_done() {
+                return Ok(None);
+            }
+        }
+        // The first piece and the next are then sent together.
+        let at_hand = body::next_at_hand(source, rest).await.map_err(|_| held_up.end())?;
+        if at_hand.is_some() {
+            return Ok(at_hand);
+        }
+    }
+    held_up.give(source.watch, pin!(response.flush())).await?;
+    let watch = source.watch;
+    let next = pin!(body::next(source, rest, idle));
+    let waited = wait(next, response, held_up, watch).await?;
+    waited.map(Some).map_err(|_| held_up.end())
+}
+
+/// Relays the rest of a body of known length inside the kernel, or less of it if there are too few pipes.
+async fn relay_by_pipe<R: Response>(
+    source: &mut Source<'_>,
+    rest: &mut Rest,
+    response: &mut R,
+    idle: Duration,
+    held_up: &mut HeldUp,
+) -> Result<(), RelayEnd> {
+    held_up.give(source.watch, pin!(response.flush())).await?;
+    while let Rest::Length(left) = rest {
+        let is_slow = response.capacity() < buffer::SIZE;
+        let most = if is_slow { buffer::SIZE } else { pipe::CAPACITY };
+        let most = usize::try_from(*left).map_or(most, |left| left.min(most));
+        let filled = source.fill(most, idle).await.map_err(|_| held_up.end())?;
+        let Some(pipe) = filled else { return Ok(()) };
+        if pipe.is_empty() {
+            return Err(held_up.end());
+        }
+        *left = left.saturating_sub(pipe.len() as u64);
+        if *left == 0 {
+            *rest = Rest::Done;
+        }
+        held_up.give(source.watch, pin!(response.drain(pipe))).await?;
+    }
+    Ok(())
 }

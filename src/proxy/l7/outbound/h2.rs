@@ -66,9 +66,7 @@ impl Outgoing for Http2Out<'_> {
             let late = |_| io::Error::from(io::ErrorKind::TimedOut);
             let begun = watch.now();
             let capacity = watch.within(stall, capacity).await.map_err(late)??;
-            // Only a wait longer than a tick counts as backpressure: the stream's own buffer is often full for a
-            // shorter time.
-            self.backpressure.note(watch.now() > begun);
+            self.backpressure.note(watch.now().since(begun));
             let (now, later) = rest.split_at(capacity.min(rest.len()));
             let sent = self.stream.send_data(Bytes::copy_from_slice(now), false);
             sent.map_err(|error| broken(&error))?;
@@ -316,7 +314,7 @@ impl Incoming for Http2In<'_> {
             let data = match at_once.await {
                 Poll::Ready(data) => data,
                 Poll::Pending => {
-                    held_up.give(&self.watch, response.flush()).await?;
+                    held_up.give(&self.watch, pin!(response.flush())).await?;
                     let data = std::future::poll_fn(|context| body.poll_data(context));
                     let next = pin!(self.watch.within(idle, data));
                     let waited = wait(next, response, &mut held_up, &self.watch).await?;
@@ -331,7 +329,7 @@ impl Incoming for Http2In<'_> {
                 }
                 Some(Ok(data)) => {
                     meter(self.meter, data.len());
-                    held_up.give(&self.watch, response.piece(&data)).await?;
+                    held_up.give(&self.watch, pin!(response.piece(&data))).await?;
                     let released = body.flow_control().release_capacity(data.len());
                     released.map_err(|_| held_up.end())?;
                 }

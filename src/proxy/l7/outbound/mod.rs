@@ -19,7 +19,7 @@ use crate::proxy::deadline::Watch;
 use crate::proxy::l7::client::Response;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 /// The request's direction.
@@ -79,7 +79,7 @@ impl HeldUp {
     async fn give(
         &mut self,
         watch: &Watch,
-        giving: impl Future<Output = io::Result<()>>,
+        giving: Pin<&mut impl Future<Output = io::Result<()>>>,
     ) -> Result<(), RelayEnd> {
         let begun = watch.now();
         let given = giving.await;
@@ -104,7 +104,10 @@ async fn wait<R: Response, F: Future>(
         // Boxed: most responses hold nothing back.
         match Box::pin(tokio::time::timeout(due, waiting.as_mut())).await {
             Ok(done) => return Ok(done),
-            Err(_) => Box::pin(held_up.give(watch, response.flush_all())).await?,
+            Err(_) => {
+                let flushing = Box::pin(response.flush_all());
+                Box::pin(held_up.give(watch, pin!(flushing))).await?;
+            }
         }
     }
     Ok(waiting.await)
