@@ -165,3 +165,20 @@ fn an_idle_proxy_stops_at_once_with_its_last_lines_written() {
     let text = std::fs::read_to_string(proxy.folder.0.join("access.log")).unwrap();
     assert!(text.contains("/last"));
 }
+
+#[test]
+fn lines_that_come_together_are_written_together() {
+    let cluster = Cluster::named("a");
+    let proxy = Proxy::start(&config(&[("a", "idc", cluster.address)]));
+    let mut client = Keeping::new(proxy.at("web"));
+    client.get("/");
+    let (before, begun) = (proxy.writes(), std::time::Instant::now());
+    for _ in 0..2_000 {
+        client.get("/");
+    }
+    let pauses = begun.elapsed().as_millis() / 20;
+    let writes = u128::from(proxy.writes() - before);
+    assert!(writes < 300 + 4 * pauses, "{writes} writes in {pauses} pauses, for 2,000 lines");
+    let all = |log: Vec<String>| log.iter().filter(|line| line.contains("\"path\":\"/\"")).count();
+    eventually("all lines are written", || all(proxy.log()) == 2_001);
+}

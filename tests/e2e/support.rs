@@ -216,6 +216,21 @@ impl Proxy {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
+    /// The process's calls of write(2) and its like; send(2) is not among them.
+    pub fn writes(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("syscw: "));
+        line.and_then(|count| count.parse().ok()).unwrap()
+    }
+
+    /// The ends of pipes that the process holds.
+    pub fn pipes(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let links = std::fs::read_dir(folder).unwrap().flatten();
+        let names = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        names.filter(|name| name.to_string_lossy().starts_with("pipe:")).count()
+    }
+
     /// The process's CPU time, to a hundredth of a second.
     pub fn cpu(&self) -> Duration {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
