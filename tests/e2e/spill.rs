@@ -243,3 +243,27 @@ fn when_every_cluster_is_overloaded_the_lowest_priority_is_shed_first() {
         proxy.metric("tidegate_desired_replicas{service=\"shop\",tidegate_cluster=\"cloud\"}");
     assert!(wanted > 1.0, "{wanted}");
 }
+
+#[test]
+fn a_first_burst_after_a_rest_is_not_refused() {
+    let cluster = Cluster::named("a");
+    // Without probes nothing ends the rest of the cluster before the burst.
+    let text = config(&[("a", "idc", cluster.address)])
+        .replace("interval: 100ms, timeout: 100ms", "kind: none");
+    assert!(text.contains("kind: none"), "{text}");
+    for _ in 0..4 {
+        let proxy = Proxy::start(&text);
+        let rested = Instant::now() + Duration::from_millis(1_500);
+        eventually("the service has rested", || Instant::now() >= rested);
+        let web = proxy.at("web");
+        let client = move || {
+            let (mut client, end) =
+                (Keeping::new(web), Instant::now() + Duration::from_millis(500));
+            while Instant::now() < end {
+                assert_eq!(client.get("/").status, 200);
+            }
+        };
+        let clients: Vec<_> = (0..64).map(|_| std::thread::spawn(client)).collect();
+        clients.into_iter().for_each(|client| client.join().expect("no request was refused"));
+    }
+}

@@ -168,6 +168,27 @@ impl ClassState {
         self.last = Some((signals.clone(), now));
     }
 
+    /// Folds in the time before what ended the class's rest, which came within the `latest` seconds since the last sweep of
+    /// all classes. Otherwise a burst would count as spread over the rest: few requests a second, of which
+    /// many wait. Returns the seconds that are left.
+    pub(super) fn pass_silence(
+        &mut self,
+        plan: &Plan,
+        class: &Class,
+        places: &[PermittedCluster<'_>],
+        moment: Moment,
+        latest: f64,
+    ) -> f64 {
+        let silence = moment.elapsed - latest;
+        if silence < 0.5 * latest {
+            return moment.elapsed;
+        }
+        let nothing = vec![Tally::default(); places.len()];
+        let moment = Moment { elapsed: silence, ..moment };
+        drop(self.sweep(plan, class, places, &nothing, &[0.0; PRIORITIES], moment));
+        latest
+    }
+
     /// Folds a sweep's tallies in and makes the class's signals.
     pub(super) fn sweep(
         &mut self,

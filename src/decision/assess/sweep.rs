@@ -100,18 +100,19 @@ impl Assessor {
             {
                 return signals;
             }
-            for (slot, into) in state.exchanges().iter_mut().enumerate() {
-                into.clear();
-                samples.exchanges(index, slot, into);
-            }
             let mut places: Vec<PermittedCluster<'_>> =
                 permitted.iter().map(|cluster| places[*cluster]).collect();
             let shift = self.redirect(plan, class, &mut places, now);
+            let money = accounts.money(plan, class.service);
+            let since = state.elapsed(now).unwrap_or(elapsed);
+            let latest = if idle { since } else { elapsed };
+            let moment = Moment { now, elapsed: since, money, shift };
+            let elapsed = state.pass_silence(plan, class, &places, moment, latest);
+            read_exchanges(samples, index, state);
             // Paid first, so that the choices of this sweep know the balance.
             let bytes = |slot: usize| state.tracks[slot].bytes();
             accounts.pay(plan, class, &tallies, &state.unlimited, bytes);
             let money = accounts.money(plan, class.service);
-            let elapsed = state.elapsed(now).unwrap_or(elapsed);
             let moment = Moment { now, elapsed, money, shift };
             let signals = Arc::new(state.sweep(plan, class, &places, &tallies, &requested, moment));
             if let Some(spilling) = state.spilling_changed(signals.spill) {
@@ -264,6 +265,14 @@ impl Assessor {
             all.iter_mut().for_each(|traffic| traffic.share /= total);
         }
         all
+    }
+}
+
+/// Reads the exchanges that ended or are in flight, for each cluster of a class.
+fn read_exchanges(samples: &mut impl Samples, index: ClassIndex, state: &mut ClassState) {
+    for (slot, into) in state.exchanges().iter_mut().enumerate() {
+        into.clear();
+        samples.exchanges(index, slot, into);
     }
 }
 
