@@ -153,8 +153,9 @@ const OPERATIONS: &str = "/api/v1/operations";
 
 /// Begins an operation; returns its path.
 fn begin(proxy: &Proxy, body: &str) -> String {
-    within(20, "there is a second to simulate", || {
-        proxy.json("/api/v1/services")[0]["requests_per_s"].as_f64() > Some(1.0)
+    // Not the second in which the load began.
+    within(20, "there is a whole second to simulate", || {
+        proxy.json("/api/v1/services")[0]["requests_per_s"].as_f64() > Some(20.0)
     });
     let answer = proxy.tell("POST", OPERATIONS, body);
     assert_eq!(answer.status, 202, "{}", answer.body);
@@ -365,8 +366,11 @@ fn a_shift_reaches_its_target_survives_a_restart_and_is_taken_back() {
     let report = proxy.json(&path);
     assert_eq!((&report["outcome"], &report["percent"]), (&"done".into(), &100.into()), "{report}");
     let to = &report["services"][0]["held"]["to"];
-    assert!(to["far"].as_f64() > Some(10.0), "{report}");
-    assert!(to.get("near").is_none_or(|rate| rate.as_f64() < Some(0.5)), "{report}");
+    let far = to["far"].as_f64().unwrap();
+    assert!(far > 10.0, "{report}");
+    // A machine that is busy with other tests makes a few requests slow, and these spill.
+    let near = to.get("near").map_or(0.0, |rate| rate.as_f64().unwrap());
+    assert!(near < 0.02 * far, "{report}");
     assert_eq!(load.counts().1, 0);
     drop(load);
 
