@@ -1,5 +1,6 @@
-//! The documents: links lead somewhere, every page is found from the README, commands exist, and the reference pages
-//! are those of the program. `TIDEGATE_GOLDEN=write cargo test --test docs` rewrites the reference pages.
+//! The documents: links lead somewhere, every page is found from the README, commands, API paths and messages exist,
+//! examples and requests work, and the reference pages are those of the program.
+//! `TIDEGATE_GOLDEN=write cargo test --all-features --test docs` rewrites the reference pages.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -8,8 +9,12 @@
     reason = "tests are named by their promises, and fail by panicking"
 )]
 
+#[path = "pages/examples.rs"]
+mod examples;
 #[path = "files/mod.rs"]
 mod files;
+#[path = "pages/live.rs"]
+mod live;
 
 use files::{read, root};
 use serde_json::Value;
@@ -147,6 +152,7 @@ fn verbs() -> Vec<String> {
 /// What is wrong with a command line of a document.
 fn wrong_command(line: &str, help: &BTreeMap<String, String>, makefile: &str) -> Option<String> {
     let line = line.split(" #").next().unwrap().trim();
+    let line = line.strip_prefix("$ ").unwrap_or(line);
     let line = line.strip_prefix("sudo ").unwrap_or(line);
     let mut words = line.split_whitespace();
     let program = words.next()?;
@@ -185,10 +191,13 @@ fn every_command_in_the_documents_exists() {
     // The changelog names what there was.
     for document in documents().into_iter().filter(|name| name != "CHANGELOG.md") {
         let text = read(&document);
-        let blocks =
-            text.split("```console\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-        let spans = prose_spans(&text);
-        for line in blocks.flat_map(str::lines).map(str::to_owned).chain(spans) {
+        let mut lines = prose_spans(&text);
+        for block in examples::blocks(&text) {
+            if ["console", "bash"].contains(&block.info.as_str()) {
+                lines.extend(block.body.lines().map(str::to_owned));
+            }
+        }
+        for line in lines {
             count += 1;
             let found = wrong_command(&line, &help, &makefile);
             wrong.extend(found.map(|why| format!("{document}: {why}")));
@@ -240,6 +249,43 @@ fn the_commands_of_the_first_pages_succeed_in_their_order() {
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(count >= 4, "{document}: {count}");
     }
+}
+
+/// The paths that the admin API routes, by segments; `{...}` stands for any segment.
+fn routed() -> Vec<Vec<String>> {
+    let code = read("src/admin/mod.rs");
+    let paths = code.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let paths = paths.chain([tidegate::fleet::PATH]);
+    paths.map(|path| path.split('/').map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn every_path_of_the_admin_api_in_the_documents_exists() {
+    let routed = routed();
+    assert!(routed.len() > 20, "{routed:?}");
+    let exists = |path: &str| {
+        let asked: Vec<&str> = path.split('/').collect();
+        routed.iter().any(|known| {
+            let same = |(a, b): (&String, &&str)| a.starts_with('{') || a == b;
+            known.len() == asked.len() && known.iter().zip(&asked).all(same)
+        })
+    };
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for document in documents().into_iter().filter(|name| name != "CHANGELOG.md") {
+        let text = read(&document);
+        for (at, _) in text.match_indices("/api/v1/") {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || "/_-{}".contains(c);
+            let path =
+                text[at..].split(|c: char| !is_part(c)).next().unwrap().trim_end_matches('/');
+            count += 1;
+            if !exists(path) {
+                wrong.push(format!("{document}: {path}"));
+            }
+        }
+    }
+    assert!(count > 60, "{count}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(!exists("/api/v1/cluster") && exists("/api/v1/clusters/NAME/dial"));
 }
 
 /// Compares a page with the program's, or writes it.

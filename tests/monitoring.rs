@@ -89,7 +89,11 @@ fn dashboard() -> (Vec<String>, Vec<String>) {
 
 /// `promtool WHAT rules` on a file. Without promtool the test fails, unless TIDEGATE_SKIP_MISSING_TOOLS is set.
 fn promtool(what: &str, file: &Path) -> Option<Output> {
-    let run = Command::new("promtool").args([what, "rules"]).arg(file).output();
+    promtool_on(&[what, "rules"], file)
+}
+
+fn promtool_on(what: &[&str], file: &Path) -> Option<Output> {
+    let run = Command::new("promtool").args(what).arg(file).output();
     if run.is_err() && std::env::var_os("TIDEGATE_SKIP_MISSING_TOOLS").is_some() {
         eprintln!("skipped: promtool is not installed");
         return None;
@@ -167,6 +171,21 @@ fn promtool_accepts_the_expressions_of_the_dashboard() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard-rules.yaml");
     std::fs::write(&file, rules.to_string()).unwrap();
     promtool_accepts("check", &file);
+}
+
+#[test]
+fn promtool_accepts_the_scrape_configuration_of_the_page() {
+    let page = read("docs/monitoring.md");
+    let blocks = page.split("```").skip(1).step_by(2);
+    let mut texts = blocks.filter_map(|block| block.strip_prefix("text\n"));
+    let config = texts.find(|text| text.starts_with("scrape_configs:")).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scrape");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("alerts.yaml"), read("config/monitoring/alerts.yaml")).unwrap();
+    let file = folder.join("prometheus.yaml");
+    std::fs::write(&file, config).unwrap();
+    let Some(output) = promtool_on(&["check", "config"], &file) else { return };
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
