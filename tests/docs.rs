@@ -23,6 +23,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 use tidegate::config::schema::schema;
+use tidegate::decision::refusal::{Refusal, Retry, Sent};
 
 /// All documents, as paths from the root.
 fn documents() -> Vec<String> {
@@ -399,6 +400,46 @@ fn the_reference_of_the_commands_is_the_programs() {
         write!(page, "\n## {verb}\n\n```text\n{}\n```\n", lines.join("\n")).unwrap();
     }
     is_page("docs/reference-commands.md", &page);
+}
+
+#[test]
+fn the_reference_of_the_refusals_is_the_programs() {
+    let mut page = "# Refusals\n\n\
+        Made from `src/decision/refusal.rs` by `tests/docs.rs`; do not edit.\n\n\
+        A request that is not served is answered by the proxy itself, with the field `tidegate-refusal: VALUE` and one line of text, or\n\
+        your own [error page](headers.md#own-error-pages). An error without the field is the application's own. The access log has the\n\
+        value as `refusal`, `tidegate_refusals_total{listener,reason}` counts it, and `tidegate why REQUEST_ID` shows the decision\n\
+        behind it. At L4 a refusal is a reset before any byte.\n\n\
+        * **status** is that of the HTTP response. **gRPC** clients get HTTP 200 and this status.\n\
+        * **sent** tells whether a cluster may have received the request, and may have acted on it. After a retry it holds for the last\n\
+        \x20 attempt.\n\
+        * **elsewhere**: the client gets this refusal only if no other endpoint could be tried, as far as the request may be\n\
+        \x20 repeated ([Effect of an outage](operations.md#effect-of-an-outage)).\n\
+        * **closes**: the connection of an HTTP/1.1 client ends after the answer.\n\
+        * **fault**: the refusal counts against the endpoint, and can [eject](resilience.md#ejection-of-endpoints) it.\n\n\
+        | `tidegate-refusal` | status | gRPC | sent | elsewhere | closes | fault |\n|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    let mut refusals = Refusal::ALL.to_vec();
+    refusals.sort_by_key(|refusal| (refusal.status(), refusal.label()));
+    let yes = |holds: bool| if holds { "yes" } else { "" };
+    for refusal in &refusals {
+        let (label, status, grpc) = (refusal.label(), refusal.status(), refusal.grpc_status());
+        let sent = match refusal.sent() {
+            Sent::No => "no",
+            Sent::Perhaps => "perhaps",
+            Sent::Yes => "yes",
+        };
+        let elsewhere = yes(refusal.retry() == Retry::Elsewhere);
+        let (closes, fault) = (yes(!refusal.keeps_connection()), yes(refusal.blame().is_some()));
+        let facts = format!("{status} | {grpc} | {sent} | {elsewhere} | {closes} | {fault} |");
+        writeln!(page, "| [`{label}`](#{label}) | {facts}").unwrap();
+    }
+    for refusal in &refusals {
+        let (label, status) = (refusal.label(), refusal.status());
+        let (meaning, look) = (refusal.meaning(), refusal.look());
+        write!(page, "\n## {label}\n\n**{status}.** {meaning}\n\n{look}\n").unwrap();
+    }
+    is_page("docs/reference-refusals.md", &page);
 }
 
 #[test]
