@@ -289,6 +289,50 @@ fn every_path_of_the_admin_api_in_the_documents_exists() {
     assert!(!exists("/api/v1/cluster") && exists("/api/v1/clusters/NAME/dial"));
 }
 
+/// The first cells of the tables of a section, without the head.
+fn first_cells(page: &str, heading: &str) -> Vec<String> {
+    let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    let rows = section.split("\n## ").next().unwrap().lines().filter(|line| line.starts_with("| "));
+    rows.skip(1).map(|row| row.split(" | ").next().unwrap()[2..].to_owned()).collect()
+}
+
+/// All files of the program, as one text.
+fn program(folder: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text.push_str(&program(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+    text
+}
+
+#[test]
+fn troubleshooting_has_every_refusal_and_alert_and_its_messages_exist() {
+    let page = read("docs/troubleshooting.md");
+    for refusal in Refusal::ALL {
+        let link = format!("reference-refusals.md#{}", refusal.label());
+        assert!(page.contains(&link), "no row leads to {link}");
+    }
+    let alerts = read("config/monitoring/alerts.yaml");
+    let alerts: Vec<&str> =
+        alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() > 20, "{alerts:?}");
+    for alert in alerts {
+        assert!(page.contains(&format!("[{alert}](")), "no row for the alert {alert}");
+    }
+    let program = program(&root().join("src"));
+    let lines = first_cells(&page, "A line in the log");
+    assert!(lines.len() > 20, "{lines:?}");
+    for line in lines {
+        let message = line.trim_matches('`');
+        assert!(program.contains(message), "no line of the log has `{message}`");
+    }
+}
+
 /// Compares a page with the program's, or writes it.
 fn is_page(path: &str, text: &str) {
     if std::env::var("TIDEGATE_GOLDEN").is_ok_and(|value| value == "write") {
