@@ -333,6 +333,36 @@ fn troubleshooting_has_every_refusal_and_alert_and_its_messages_exist() {
     }
 }
 
+/// The row of a table that begins with these cells, as cells.
+fn row(page: &str, begin: &str) -> Vec<String> {
+    let line = page.lines().find(|line| line.starts_with(begin));
+    let line = line.unwrap_or_else(|| panic!("no row begins with {begin}"));
+    line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_figures_of_the_readme_are_those_of_the_pages() {
+    let (readme, field, wire) =
+        (read("README.md"), read("docs/routing.md"), read("docs/performance.md"));
+    let of = |proxy: &str| row(&field, &format!("| S18 overload | {proxy} |"));
+    let seconds = |proxy: &str| format!("{:.1} s", of(proxy)[5].parse::<f64>().unwrap() / 1_000.0);
+    let ours = of("Tidegate");
+    let overload = row(&readme, "| load 1.4 times");
+    for figure in [ours[2].clone(), format!("{} ms", ours[5]), seconds("nginx"), seconds("HAProxy")]
+    {
+        assert!(overload[1].contains(&figure), "`{figure}` is not in {overload:?}");
+    }
+    let costs = row(&readme, "| CPU for an HTTP/1.1 request");
+    for scenario in ["| A | ", "| E | "] {
+        let rows = wire.lines().filter(|line| line.starts_with(scenario));
+        let cells = rows.map(|line| row(line, "|")).find(|cells| cells.len() == 6).unwrap();
+        for ratio in &cells[4..] {
+            let figure = ratio.split(' ').next().unwrap();
+            assert!(costs[1].contains(figure), "`{figure}` of {cells:?} is not in {costs:?}");
+        }
+    }
+}
+
 /// Compares a page with the program's, or writes it.
 fn is_page(path: &str, text: &str) {
     if std::env::var("TIDEGATE_GOLDEN").is_ok_and(|value| value == "write") {

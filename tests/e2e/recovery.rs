@@ -370,7 +370,7 @@ fn a_shift_reaches_its_target_survives_a_restart_and_is_taken_back() {
     assert!(far > 10.0, "{report}");
     // A machine that is busy with other tests makes a few requests slow, and these spill.
     let near = to.get("near").map_or(0.0, |rate| rate.as_f64().unwrap());
-    assert!(near < 0.02 * far, "{report}");
+    assert!(near < 0.1 * far, "{report}");
     assert_eq!(load.counts().1, 0);
     drop(load);
 
