@@ -45,6 +45,9 @@ const AIM: f64 = 0.5;
 /// The gain of the controller: the accepted rate rises by this part of the served rate for each second that the
 /// queue is shorter than the target.
 const GAIN: f64 = 1.0;
+/// The part of the longest acceptable queue below which a queue is as good as none. Then the accepted rate rises faster, up to
+/// twice the served rate: with the gain alone, an overload that is over would cost refusals for many seconds.
+const EMPTY: f64 = 0.2;
 
 /// The noise of the measured served rate: the capacity may be higher by this factor. A higher priority is refused
 /// only beyond it, or if the queue is longer than the acceptable queue by this factor.
@@ -178,7 +181,8 @@ fn together(claims: &[Claim], shortest: &[f64], pool: &[usize]) -> Shed {
         weight += part;
     }
     let (queue, bound) = (queue / weight, bound / weight);
-    let admits = served * (1.0 + GAIN * (AIM * bound - queue)).clamp(0.5, 2.0);
+    let emptiness = (1.0 - queue / (EMPTY * bound)).max(0.0);
+    let admits = served * (1.0 + GAIN * (AIM * bound - queue) + emptiness).clamp(0.5, 2.0);
     let all: f64 = by_priority.iter().sum();
     let noise = if queue <= NOISE_BOUNDS * bound { NOISE } else { 1.0 };
     let (unserved, shed) =
@@ -306,7 +310,8 @@ mod tests {
         assert!(shares.windows(2).all(|pair| pair[0] < pair[1]) && shares[0] > 0.2, "{shares:?}");
         let sheds = |queue| Claim { sheds: true, ..claim(&[0], queue, &[(5, 100.0)], 80.0) };
         assert!(close(decide(&[sheds(0.125)])[0], 5, 0.2), "as much as is served is let in");
-        assert!(close(decide(&[sheds(0.0)])[0], 5, 0.1), "a little more than is served");
+        assert!(close(decide(&[sheds(0.05)])[0], 5, 0.14), "a little more than is served");
+        assert_eq!(decide(&[sheds(0.0)])[0], Shed::default(), "the queue is gone");
     }
 
     #[test]
@@ -358,5 +363,23 @@ mod tests {
         assert!((99..=100).contains(&taken), "{taken}");
         assert!(!shed.takes(6, &mut owed) && shed.takes(4, &mut owed));
         assert!(!Shed::default().takes(0, &mut owed));
+    }
+
+    #[test]
+    fn a_shed_ends_soon_after_its_queue() {
+        // As many requests are served as are accepted; the rest of 600 a second is refused.
+        let steps = |queue: f64| {
+            let mut accepted = 200.0;
+            let sheds = |_: &usize| {
+                let claim = Claim { sheds: true, ..claim(&[0], queue, &[(5, 600.0)], accepted) };
+                let share = decide(&[claim])[0].share;
+                accepted = 600.0 * (1.0 - share);
+                share > 0.0
+            };
+            (0..100).take_while(sheds).count()
+        };
+        assert!(steps(0.0) <= 2, "{}", steps(0.0));
+        assert!(steps(0.010) <= 3, "{}", steps(0.010));
+        assert_eq!(steps(AIM * 0.25), 100, "the queue is as long as it should be");
     }
 }
