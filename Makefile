@@ -36,8 +36,8 @@ check: target/.tools-check
 
 # Side by side with nginx, HAProxy and Envoy on this machine; see docs/performance.md.
 bench: target/.tools-bench
-	$(CARGO) build --release --locked --features compression
-	$(CARGO) bench --locked --bench wire -- $(ARGS)
+	$(CARGO) build --release --locked --features compression --bin tidegate
+	$(CARGO) bench --locked --features compression --bench wire -- $(ARGS)
 
 # The dashboard in Debian's Chromium, with a picture of every view, wide and narrow, light and dark, in target/screens.
 dashboard-test: target/.tools-dashboard
