@@ -24,6 +24,10 @@ mod group;
 
 pub use group::LiveGroup;
 
+mod head_limits;
+
+pub use head_limits::head_limits;
+
 mod interned;
 
 pub use interned::{Interned, LiveClusters, Places};

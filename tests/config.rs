@@ -1278,6 +1278,7 @@ fn ten_thousand_routes_load_and_each_is_found() {
             host: &host,
             path: &path,
             method: "GET",
+            announced: None,
             request: &tidegate::decision::matching::BareRequest::default(),
         };
         let found = config.plan.routes.find(&query).unwrap();

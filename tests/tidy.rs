@@ -24,7 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["decision", "http", "policy", "tls"]),
     // Counted results are enums of the modules that produce them.
     ("telemetry", &["decision", "os", "tls"]),
-    ("shared", &["decision", "os", "policy", "telemetry", "tls"]),
+    // The limits of a listener's requests are the codec's.
+    ("shared", &["decision", "http", "os", "policy", "telemetry", "tls"]),
     ("discover", &["decision", "os", "shared"]),
     ("probe", &["decision", "os", "shared", "http", "tls"]),
     ("traces", &["decision", "shared", "telemetry", "tls"]),

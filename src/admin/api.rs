@@ -3,13 +3,8 @@
 use super::audit::{Done, Who, remember};
 use super::{Backend, Request, picture};
 use crate::decision::assess::Event;
-use crate::decision::explain::explain as explain_route;
 use crate::decision::headroom::headroom;
-use crate::decision::matching::BareRequest;
-use crate::decision::plan::{Listener, ListenerIndex};
-use crate::decision::route::{RouteQuery, Unrouted};
-use crate::http::target::{Target, host as authority_of};
-use crate::http::{EncodedSlash, Slashes};
+use crate::decision::plan::Listener;
 use crate::shared::View;
 use crate::telemetry::metrics::{self, Scrape};
 use crate::tls::certificate::Certificate;
@@ -110,7 +105,7 @@ pub(super) async fn index() -> &'static str {
     "Tidegate admin\n\n\
      GET  /livez /readyz /readyz?service=NAME&headroom=PERCENT /healthz /metrics\n\
      GET  /api/v1/status /api/v1/clusters /api/v1/clusters/NAME /api/v1/services /api/v1/cost /api/v1/config /api/v1/config/diff\n\
-     GET  /api/v1/explain?host=&path=&method=&listener=\n\
+     GET  /api/v1/explain?host=&path=&query=&method=&header=NAME:VALUE&client=&listener=\n\
      GET  /api/v1/expect?kind=clusters|sites&name=&percent= (kind=services: &from=&to=)\n\
      GET  /api/v1/decisions /api/v1/why/REQUEST_ID /api/v1/events /api/v1/audit /api/v1/fleet\n\
      GET  /api/v1/history?range=10m|1h|24h&service=&cluster=&figures=&points=\n\
@@ -256,62 +251,6 @@ pub(super) async fn config_diff(State(backend): Shared) -> Response {
 /// Answers 204 for a correct token: the guard has already rejected any other.
 pub(super) async fn token() -> StatusCode {
     StatusCode::NO_CONTENT
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Question {
-    #[serde(default)]
-    host: String,
-    path: Option<String>,
-    method: Option<String>,
-    listener: Option<String>,
-}
-
-pub(super) async fn explain(State(backend): Shared, Query(question): Query<Question>) -> Response {
-    let view = backend.shared.view.load();
-    let listener = match &question.listener {
-        Some(name) => match view.plan.listeners.find(|known| known.name == *name) {
-            Some(index) => index,
-            None => {
-                return (StatusCode::NOT_FOUND, format!("no listener `{name}`\n")).into_response();
-            }
-        },
-        None => {
-            let is_http =
-                |known: &Listener| known.protocol == crate::decision::plan::Protocol::Http;
-            view.plan.listeners.find(is_http).unwrap_or(ListenerIndex(0))
-        }
-    };
-    let host = question.host.to_ascii_lowercase();
-    let path = question.path.as_deref().unwrap_or("/");
-    let mut target = Target::default();
-    let read = target.read(path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge);
-    let Ok(host) = authority_of(&host).and_then(|host| read.map(|()| host)) else {
-        let body = Json(json!({"refusal": "bad_request"}));
-        return (StatusCode::BAD_REQUEST, body).into_response();
-    };
-    let is_https = view.plan.listeners.get(listener).is_some_and(|own| own.tls.is_some());
-    let query = RouteQuery {
-        listener,
-        host,
-        path: target.path(),
-        method: question.method.as_deref().unwrap_or("GET"),
-        request: &BareRequest { is_https },
-    };
-    match explain_route(&view.plan, Some(&view.signals), &query) {
-        Ok(explanation) => Json(json!(explanation)).into_response(),
-        Err(Unrouted::NoRoute) => {
-            (StatusCode::NOT_FOUND, Json(json!({"refusal": "no_route"}))).into_response()
-        }
-        Err(Unrouted::Method(methods)) => {
-            let body = Json(json!({"refusal": "method_not_allowed"}));
-            let allow = [("allow", methods.join(", "))];
-            (StatusCode::METHOD_NOT_ALLOWED, allow, body).into_response()
-        }
-        Err(Unrouted::Ambiguous) => {
-            (StatusCode::BAD_REQUEST, Json(json!({"refusal": "bad_request"}))).into_response()
-        }
-    }
 }
 
 pub(super) async fn reload(State(backend): Shared, who: Who) -> Response {

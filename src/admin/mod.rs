@@ -14,6 +14,7 @@ mod dashboard;
 mod decisions;
 mod events;
 mod expect;
+pub mod explain;
 mod fleet;
 mod guard;
 mod history;
@@ -153,7 +154,7 @@ fn router(backend: Arc<Backend>, bounds: &Arc<Bounds>) -> Router {
         .route("/api/v1/cost", get(cost::cost))
         .route("/api/v1/config", get(api::config))
         .route("/api/v1/config/diff", get(api::config_diff))
-        .route("/api/v1/explain", get(api::explain))
+        .route("/api/v1/explain", get(explain::explain))
         .route("/api/v1/expect", get(expect::expect))
         .route("/api/v1/decisions", get(decisions::decisions))
         .route("/api/v1/why/{request_id}", get(decisions::why))

@@ -2,30 +2,38 @@
 
 use super::remote::AdminArguments;
 use super::{FAILED, fail, load_config, print, read_config};
-use crate::admin::client::{Remote, escaped};
-use crate::decision::explain::{Explanation, explain as explain_route};
-use crate::decision::matching::BareRequest;
-use crate::decision::route::{RouteQuery, Unrouted};
-use crate::http::target::{Target, host as authority_of};
-use crate::http::{EncodedSlash, Slashes};
+use crate::admin::client::Remote;
+use crate::admin::explain::Question;
+use crate::decision::explain::Explanation;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The arguments of the verb.
 #[derive(Debug, clap::Args)]
-pub(super) struct Question {
+pub(super) struct Options {
     /// The configuration file; `-` reads standard input. With --admin, the configuration of the running proxy is used.
     #[arg(long, short, env = "TIDEGATE_CONFIG", required_unless_present = "admin")]
     config: Option<PathBuf>,
     /// Host of the request.
     #[arg(long)]
     host: String,
-    /// Path of the request.
+    /// Path of the request; a query may follow: /cart?item=1.
     #[arg(long)]
     path: String,
+    /// Query of the request, if it does not follow the path: item=1.
+    #[arg(long)]
+    query: Option<String>,
     /// Method of the request.
     #[arg(long, default_value = "GET")]
     method: String,
+    /// Header field of the request; may be repeated.
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// Address that the request comes from. A trusted proxy's address is not the client: `--header 'x-forwarded-for:
+    /// CLIENT'` names the client then. Without an address, no `client` condition of a route holds.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// Listener that receives the request; the first http listener by default.
     #[arg(long)]
     listener: Option<String>,
@@ -37,10 +45,19 @@ pub(super) struct Question {
 }
 
 /// Explains a request; fails if the request would be refused.
-pub(super) fn explain(question: &Question) -> ExitCode {
-    match (question.admin.remote(), &question.config) {
-        (Ok(Some(remote)), _) => live(&remote, question),
-        (Ok(None), Some(config)) => by_file(config, question),
+pub(super) fn explain(options: Options) -> ExitCode {
+    let question = Question {
+        host: options.host,
+        path: options.path,
+        query: options.query,
+        method: options.method,
+        headers: options.headers,
+        client: options.client,
+        listener: options.listener,
+    };
+    match (options.admin.remote(), &options.config) {
+        (Ok(Some(remote)), _) => live(&remote, &question, options.json),
+        (Ok(None), Some(config)) => by_file(config, &question, options.json),
         (Ok(None), None) => {
             fail("name a configuration file with `--config`, or a running proxy with `--admin`")
         }
@@ -48,20 +65,11 @@ pub(super) fn explain(question: &Question) -> ExitCode {
     }
 }
 
-fn live(remote: &Remote, question: &Question) -> ExitCode {
-    let mut path = format!(
-        "/api/v1/explain?host={}&path={}&method={}",
-        escaped(&question.host),
-        escaped(&question.path),
-        escaped(&question.method)
-    );
-    if let Some(listener) = &question.listener {
-        path.push_str(&format!("&listener={}", escaped(listener)));
-    }
-    match remote.get(&path) {
+fn live(remote: &Remote, question: &Question, as_json: bool) -> ExitCode {
+    match remote.get(&format!("/api/v1/explain?{}", question.parameters())) {
         Ok(answer) if answer.status == 200 => {
             match serde_json::from_str::<Explanation>(&answer.body) {
-                Ok(explanation) => tell(&explanation, question.json),
+                Ok(explanation) => tell(&explanation, as_json),
                 Err(_) => fail(&format!(
                     "the proxy at {} has another version: its response cannot be parsed",
                     remote.url
@@ -70,18 +78,17 @@ fn live(remote: &Remote, question: &Question) -> ExitCode {
         }
         Ok(answer) => {
             let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap_or_default();
-            match body["refusal"].as_str() {
-                Some("no_route") => fail(NO_ROUTE),
-                Some("method_not_allowed") => fail(NO_METHOD),
-                Some(refusal) => fail(&format!("the request would be refused: {refusal}")),
-                None => fail(answer.body.trim()),
+            match (body["why"].as_str(), body["refusal"].as_str()) {
+                (Some(why), Some(refusal)) => fail(&format!("{why}: {} {refusal}", answer.status)),
+                (None, Some(refusal)) => fail(&format!("the request would be refused: {refusal}")),
+                (_, None) => fail(answer.body.trim()),
             }
         }
         Err(message) => fail(&message),
     }
 }
 
-fn by_file(path: &Path, question: &Question) -> ExitCode {
+fn by_file(path: &Path, question: &Question, as_json: bool) -> ExitCode {
     let (text, folder) = match read_config(path) {
         Ok(read) => read,
         Err(message) => return fail(&message),
@@ -93,50 +100,11 @@ fn by_file(path: &Path, question: &Question) -> ExitCode {
         }
         return FAILED;
     };
-    let plan = config.plan;
-    let is_http =
-        |l: &crate::decision::plan::Listener| l.protocol == crate::decision::plan::Protocol::Http;
-    let wanted = question.listener.as_ref();
-    let found = match wanted {
-        Some(name) => plan.listeners.find(|listener| listener.name == *name),
-        None => plan.listeners.find(is_http),
-    };
-    let Some(listener) = found else {
-        return fail(&match wanted {
-            Some(name) => format!("the configuration has no listener `{name}`"),
-            None => "the configuration has no http listener".to_owned(),
-        });
-    };
-    let mut target = Target::default();
-    if target.read(question.path.as_bytes(), EncodedSlash::Refuse, Slashes::Merge).is_err() {
-        return fail("the path would be refused with 400 bad_request");
-    }
-    let host = question.host.to_ascii_lowercase();
-    let Ok(host) = authority_of(&host) else {
-        return fail("the host would be refused with 400 bad_request");
-    };
-    let is_https = plan.listeners.get(listener).is_some_and(|own| own.tls.is_some());
-    let query = RouteQuery {
-        listener,
-        host,
-        path: target.path(),
-        method: &question.method,
-        request: &BareRequest { is_https },
-    };
-    match explain_route(&plan, None, &query) {
-        Ok(explanation) => tell(&explanation, question.json),
-        Err(Unrouted::NoRoute) => fail(NO_ROUTE),
-        Err(Unrouted::Method(methods)) => {
-            fail(&format!("{NO_METHOD} (allow: {})", methods.join(", ")))
-        }
-        Err(Unrouted::Ambiguous) => {
-            fail("a parameter in the path would reach a route with another policy: 400 bad_request")
-        }
+    match question.answer(&config.plan, None) {
+        Ok(explanation) => tell(&explanation, as_json),
+        Err(why) => fail(&why.to_string()),
     }
 }
-
-const NO_ROUTE: &str = "no route: 404 no_route";
-const NO_METHOD: &str = "no route for this method: 405 method_not_allowed";
 
 /// Prints an explanation; fails if the request would be refused.
 fn tell(explanation: &Explanation, as_json: bool) -> ExitCode {

@@ -57,7 +57,7 @@ enum Verb {
     /// Translate the configuration of nginx, HAProxy or Traefik; what has no equivalent is listed with its line. Exit code 3: something was not translated.
     Import(import::Options),
     /// Explain a request: its route, the clusters that may serve it, and why the others may not.
-    Explain(explain::Question),
+    Explain(explain::Options),
     /// Simulate an outage, a flash crowd or a slow path for these clusters, in virtual time.
     Simulate(simulate::Question),
     /// Print what the traffic through a running proxy has cost, by service and cluster, and the budgets.
@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
         },
         Verb::Init(choices) => init::init(&choices),
         Verb::Import(options) => import::import(&options),
-        Verb::Explain(question) => explain::explain(&question),
+        Verb::Explain(options) => explain::explain(options),
         Verb::Simulate(question) => simulate::simulate(&question),
         Verb::Cost(question) => cost::cost(&question),
         Verb::Schema => {

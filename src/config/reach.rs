@@ -93,8 +93,14 @@ fn cut_off(compiler: &Compiler<'_>, route: &Route) -> Option<String> {
     let listeners = compiler.plan.listeners.enumerated();
     let mut listeners = listeners.filter(|(_, l)| l.protocol == Protocol::Http);
     listeners.find_map(|(listener, _)| {
-        let query =
-            RouteQuery { listener, host: &host, path, method: "ANOTHER-METHOD", request: &request };
+        let query = RouteQuery {
+            listener,
+            host: &host,
+            path,
+            method: "ANOTHER-METHOD",
+            announced: None,
+            request: &request,
+        };
         match compiler.plan.routes.find(&query) {
             Err(Unrouted::Method(_)) => {
                 let behind = compiler.plan.routes.find_behind(&query)?;

@@ -88,7 +88,13 @@ pub fn explain(
         let name = format!("listeners.{}", plan.listeners[query.listener].name);
         return Ok(explain_class(plan, signals, class, empty(plan, name), usize::MAX));
     }
-    plan.routes.find(query).map(|index| explain_route(plan, signals, index))
+    let index = plan.routes.find(query)?;
+    let route = plan.routes.route(index);
+    if query.announced.is_some() && route.cors.is_some() {
+        let answer = Some("204".to_owned());
+        return Ok(Explanation { answer, ..empty(plan, route.name.clone()) });
+    }
+    Ok(explain_route(plan, signals, index))
 }
 
 fn empty(plan: &Plan, route: String) -> Explanation {

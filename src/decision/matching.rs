@@ -20,7 +20,7 @@ pub trait RequestFacts {
     fn is_https(&self) -> bool;
 }
 
-/// A request without fields, query and client, for explanations.
+/// A request without fields, query and client.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BareRequest {
     /// Whether it came over TLS.

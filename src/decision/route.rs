@@ -161,6 +161,8 @@ pub struct RouteQuery<'a> {
     pub path: &'a str,
     /// The request's method.
     pub method: &'a str,
+    /// The method of the request that the request announces, if it is a preflight.
+    pub announced: Option<&'a str>,
     /// The request, for further conditions.
     pub request: &'a dyn RequestFacts,
 }
@@ -230,11 +232,19 @@ impl RouteTable {
         table
     }
 
-    /// The route that serves a request.
+    /// The route that serves a request. A preflight has the route of the request that it announces, if this route has
+    /// cross-origin rules: a route that takes only `POST` is found, too.
     ///
     /// # Errors
     /// [`Unrouted`] when no route matches.
     pub fn find(&self, query: &RouteQuery<'_>) -> Result<RouteIndex, Unrouted> {
+        let announced = query.announced.and_then(|method| {
+            let index = self.find(&RouteQuery { method, announced: None, ..*query }).ok()?;
+            self.routes[index].cors.is_some().then_some(index)
+        });
+        if let Some(index) = announced {
+            return Ok(index);
+        }
         match without_parameters(query.path) {
             None => self.search(query, &mut Search::default()),
             Some(bare) => self.find_both(query, &bare),
@@ -457,8 +467,14 @@ mod tests {
 
     fn find(table: &RouteTable, method: &str, host: &str, path: &str) -> String {
         let request = Canary(path == "/h");
-        let query =
-            RouteQuery { listener: ListenerIndex(0), host, path, method, request: &request };
+        let query = RouteQuery {
+            listener: ListenerIndex(0),
+            host,
+            path,
+            method,
+            announced: None,
+            request: &request,
+        };
         match table.find(&query) {
             Ok(index) => table.route(index).name.clone(),
             Err(unrouted) => format!("{unrouted:?}"),

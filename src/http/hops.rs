@@ -1,4 +1,5 @@
-//! The client's address as the proxies in front report it: `X-Forwarded-For`, else `Forwarded` (RFC 7239).
+//! The client's address as the proxies in front report it: `X-Forwarded-For`, else `Forwarded` (RFC 7239). And the
+//! scheme of the client's request.
 //!
 //! Addresses have many forms: with a port, in brackets, with a zone, in quotes. All of them are parsed. If a hop cannot
 //! be parsed, the client is [`UNKNOWN`], which no `allow` admits and every `deny` refuses. It is never the trusted
@@ -43,6 +44,16 @@ pub fn client_address(
         }
     }
     client
+}
+
+/// `https` or `http`: as a trusted peer reports it, else that of the connection.
+#[must_use]
+pub fn scheme(head: &RequestHead, trusted: bool, of_connection: &'static str) -> &'static str {
+    match head.value(Role::ForwardedProto).filter(|_| trusted) {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        Some(_) | None => of_connection,
+    }
 }
 
 /// The `for` parameter of one element of `Forwarded`.

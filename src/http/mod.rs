@@ -47,6 +47,21 @@ pub enum Violation {
     Method,
 }
 
+impl Violation {
+    /// The violation in a sentence.
+    #[must_use]
+    pub fn why(self) -> Why {
+        match self {
+            Violation::Malformed(why) => why,
+            Violation::TargetTooLong => "the target is too long",
+            Violation::HeadTooLarge => "the head is too long, or has too many fields",
+            Violation::UnknownCoding => "unsupported transfer coding",
+            Violation::Expectation => "unsupported expectation",
+            Violation::Method => "CONNECT is not supported",
+        }
+    }
+}
+
 /// Limits of a head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {

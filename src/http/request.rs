@@ -286,6 +286,25 @@ impl RequestHead {
             .map(|field| field.value.of(&self.bytes))
     }
 
+    /// Whether a field of this name, in any case, has a value that passes the test.
+    #[must_use]
+    pub fn has_value(&self, name: &str, passes: &dyn Fn(&[u8]) -> bool) -> bool {
+        self.fields.all().iter().any(|field| {
+            field.name.of(&self.bytes).eq_ignore_ascii_case(name.as_bytes())
+                && passes(field.value.of(&self.bytes))
+        })
+    }
+
+    /// The method of the request that a preflight announces (Fetch §3.3.2); `None` for any other request.
+    #[must_use]
+    pub fn announced_method(&self) -> Option<&str> {
+        if self.method() != "OPTIONS" {
+            return None;
+        }
+        self.field("origin")?;
+        std::str::from_utf8(self.field("access-control-request-method")?).ok()
+    }
+
     /// Whether the method is idempotent (RFC 9110 §9.2.2), so that the request may be retried.
     #[must_use]
     pub fn is_idempotent(&self) -> bool {

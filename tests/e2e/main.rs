@@ -27,6 +27,7 @@ mod deadlines;
 mod dial;
 mod discovery;
 mod edges;
+mod explain;
 mod failure;
 #[allow(dead_code, reason = "chaos has it, too; its own tests are run here")]
 #[path = "../chaos/fault.rs"]

@@ -405,7 +405,8 @@ fn the_first_rule_that_accepts_a_request_is_the_most_specific_route() {
                     rules.iter().find(|rule| accepts(&rule.when, host, path, method, &fields));
                 let first = first.map(|rule| 200 + rule.at.line);
                 let listener = plan.listeners.indices().next().unwrap();
-                let query = RouteQuery { listener, host, path, method, request: &Fields(&fields) };
+                let request = &Fields(&fields);
+                let query = RouteQuery { listener, host, path, method, announced: None, request };
                 let found =
                     plan.routes.find(&query).ok().map(|index| &plan.routes.route(index).action);
                 let found = found.map(|action| match action {

@@ -9,13 +9,13 @@ use crate::decision::plan::{
 use crate::http::forward::ClientCert;
 use crate::http::hops;
 use crate::http::request::RequestHead;
-use crate::http::{EncodedSlash, Framing, Limits, Slashes, Underscores};
+use crate::http::{Framing, Limits};
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Cells, Worker};
-use crate::shared::View;
+use crate::shared::{View, head_limits};
 use crate::telemetry::cells::ListenerCells;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -141,7 +141,7 @@ impl ConnectionInfo {
             trusted: plan.trusts(peer),
             timeouts: Rc::new(plan.timeouts.clone()),
             trusted_networks: plan.trusted.clone(),
-            limits: limits(plan),
+            limits: head_limits(&plan.limits),
             upgrades: plan.upgrades.clone(),
             response_head: plan.limits.response_head,
             via: plan.via,
@@ -230,29 +230,6 @@ impl ConnectionInfo {
 fn client_cert(agreed: Option<&Agreed>) -> Rc<str> {
     let peer = agreed.and_then(|agreed| agreed.peer.as_ref());
     peer.map_or_else(|| Rc::from(""), |peer| crate::tls::client_cert::element(peer).into())
-}
-
-fn limits(listener: &Listener) -> Limits {
-    use crate::decision::plan::{Slashes as PlannedSlashes, Underscores as Planned};
-    Limits {
-        head_bytes: listener.limits.head,
-        target_bytes: listener.limits.uri,
-        fields: listener.limits.fields,
-        underscores: match listener.limits.underscores {
-            Planned::Refuse => Underscores::Refuse,
-            Planned::Drop => Underscores::Drop,
-            Planned::Allow => Underscores::Allow,
-        },
-        encoded_slash: match listener.limits.keep_encoded_slash {
-            true => EncodedSlash::Keep,
-            false => EncodedSlash::Refuse,
-        },
-        slashes: match listener.limits.slashes {
-            PlannedSlashes::Merge => Slashes::Merge,
-            PlannedSlashes::Refuse => Slashes::Refuse,
-            PlannedSlashes::Keep => Slashes::Keep,
-        },
-    }
 }
 
 /// Applies a new plan's listener settings; returns whether the connection may be kept.

@@ -80,6 +80,7 @@ fn flows(topology: &Topology, plan: &Plan) -> Flows {
             host,
             path: &path,
             method,
+            announced: None,
             request: &BareRequest::default(),
         };
         let route = plan.routes.route(plan.routes.find(&query).unwrap());

@@ -142,10 +142,10 @@ fn route<'v>(
         host: head.host(),
         path: head.target().path(),
         method: head.method(),
+        announced: head.announced_method(),
         request: &Asked { info, head },
     };
-    let announced = cors::route_of_preflight(&view.plan.routes, head, &query);
-    match announced.map_or_else(|| view.plan.routes.find(&query), Ok) {
+    match view.plan.routes.find(&query) {
         Ok(index) => {
             record.route = Some(index);
             let route = view.plan.routes.route(index);
@@ -199,7 +199,7 @@ async fn serve_route<C: Client>(
     };
     let class = to.map(|to| to.class);
     if let Some(cors) = &route.cors {
-        if cors::is_preflight(client.head()) {
+        if client.head().announced_method().is_some() {
             cors::answer_preflight((worker, view, info), client, cors, record).await;
             return Ok(After::Next);
         }

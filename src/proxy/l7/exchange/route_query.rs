@@ -14,11 +14,7 @@ pub(super) struct Asked<'a> {
 
 impl RequestFacts for Asked<'_> {
     fn has_field(&self, name: &str, test: &dyn Fn(&[u8]) -> bool) -> bool {
-        let head = self.head;
-        head.fields().iter().any(|field| {
-            field.name.of(head.bytes()).eq_ignore_ascii_case(name.as_bytes())
-                && test(field.value.of(head.bytes()))
-        })
+        self.head.has_value(name, test)
     }
 
     fn query(&self) -> &str {

@@ -9,6 +9,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::template::{Escape, Template, Variable};
 use crate::http::field::{Field, Role};
 use crate::http::forward::{self, Edits};
+use crate::http::hops;
 use crate::http::request::RequestHead;
 use crate::proxy::l7::connection_info::ConnectionInfo;
 use crate::proxy::refusal::Refusal;
@@ -160,9 +161,5 @@ fn is_of_proxies(role: Role) -> bool {
 /// `https` or `http`: of the connection, or as a trusted peer reports it.
 #[must_use]
 pub fn scheme(info: &ConnectionInfo, head: &RequestHead) -> &'static str {
-    match head.value(Role::ForwardedProto).filter(|_| info.trusted) {
-        Some(b"https") => "https",
-        Some(b"http") => "http",
-        Some(_) | None => info.scheme(),
-    }
+    hops::scheme(head, info.trusted, info.scheme())
 }

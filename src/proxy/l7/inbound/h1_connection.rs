@@ -3,7 +3,6 @@
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
 use crate::decision::plan::ListenerIndex;
-use crate::http::Violation;
 use crate::http::request::RequestHead;
 use crate::proxy::accept::Accepted;
 use crate::proxy::boxed::boxed;
@@ -112,7 +111,7 @@ async fn refuse(worker: &Worker, client: &mut H1, info: &ConnectionInfo, no_requ
     let (refusal, why) = match no_request {
         NoRequest::Over | NoRequest::Http2 => return,
         NoRequest::Late => (Refusal::RequestTimeout, "the request head did not arrive in time"),
-        NoRequest::Refused(violation) => (Refusal::from(violation), explain(violation)),
+        NoRequest::Refused(violation) => (Refusal::from(violation), violation.why()),
     };
     refuse_as(worker, client, info, refusal, why).await;
 }
@@ -138,17 +137,6 @@ async fn refuse_as(
     let answer = Local { status, lines: &lines, body: &body, keep: false };
     if let Err(error) = client.refuse(&answer, worker.date()).await {
         tracing::debug!(%error, "refusal not sent: the client connection failed");
-    }
-}
-
-fn explain(violation: Violation) -> &'static str {
-    match violation {
-        Violation::Malformed(why) => why,
-        Violation::TargetTooLong => "the target is too long",
-        Violation::HeadTooLarge => "the head is too long, or has too many fields",
-        Violation::UnknownCoding => "unsupported transfer coding",
-        Violation::Expectation => "unsupported expectation",
-        Violation::Method => "CONNECT is not supported",
     }
 }
 
