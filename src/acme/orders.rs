@@ -3,7 +3,9 @@
 pub(super) use super::answers::answer;
 use super::order::{Failed, blocking, order};
 use super::{Certificates, Names, files};
-use crate::decision::acme::{Acme, Directory, Domain, Failure, held, pause, renewal_at};
+use crate::decision::acme::{
+    Acme, Directory, Domain, Failure, held, is_fresh, next_renewal_at, pause, renewal_at,
+};
 use crate::decision::units::{Dice, hash};
 use crate::os::clock;
 use crate::tls::certificate::{self, Certificate};
@@ -16,9 +18,6 @@ use tokio::time::{MissedTickBehavior, interval};
 const LOOK: Duration = Duration::from_secs(1);
 /// The pause while another proxy that shares the folder orders, in seconds.
 const OTHERS_TURN: i64 = 3;
-
-/// The time from an order to the renewal of its certificate, at least, in seconds.
-const SOONEST: i64 = 10;
 
 /// A certificate and its next order.
 struct Entry {
@@ -105,9 +104,7 @@ async fn attempt(certificates: &Certificates, entry: &Entry) -> Result<Done, Fai
     // Held until the end of the order.
     let (lock, known) = prepared.map_err(Failed::state)?;
     let Some(_lock) = lock else { return Ok(Done::Waits) };
-    if let Some(known) = known
-        && now() < known.begins + (known.expires - known.begins) / 3 * 2
-    {
+    if let Some(known) = known.filter(|known| is_fresh(known.begins, known.expires, now())) {
         return Ok(Done::Fresh(known));
     }
     order(certificates, &entry.acme, &entry.domain).await?;
@@ -131,7 +128,7 @@ impl Certificates {
         result: Result<Done, Failed>,
         dice: &mut Dice,
     ) {
-        let name = &entry.domain.name;
+        let name = &entry.domain.name.clone();
         match result {
             Ok(Done::Waits) => entry.due = now() + OTHERS_TURN,
             Ok(Done::Fresh(known)) => entry.succeeded(&known, dice),
@@ -147,9 +144,7 @@ impl Certificates {
                 for (_, count) in counters.filter(|(known, _)| **known == failure) {
                     count.fetch_add(1, Ordering::Relaxed);
                 }
-                entry.failures = entry.failures.saturating_add(1);
-                let pause = pause(failure, entry.failures, demanded, dice);
-                entry.due = now() + seconds_of(pause);
+                let pause = entry.failed(failure, demanded, now(), dice);
                 if demanded.is_some() {
                     let key = (directory.url.clone(), name.clone());
                     self.state().held.insert(key, now() + seconds_of(held(demanded)));
@@ -178,8 +173,50 @@ impl Certificates {
 impl Entry {
     fn succeeded(&mut self, certificate: &Certificate, dice: &mut Dice) {
         (self.failures, self.logged) = (0, None);
-        // A certificate whose renewal is due already is not ordered in a loop.
-        let soonest = now() + SOONEST;
-        self.due = renewal_at(certificate.begins, certificate.expires, dice).max(soonest);
+        self.due = next_renewal_at(certificate.begins, certificate.expires, now(), dice);
+    }
+
+    /// Notes a failure; returns the pause until the next attempt.
+    fn failed(
+        &mut self,
+        failure: Failure,
+        demanded: Option<Duration>,
+        now: i64,
+        dice: &mut Dice,
+    ) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let pause = pause(failure, self.failures, demanded, dice);
+        self.due = now + seconds_of(pause);
+        pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::acme::ChallengeKind;
+
+    #[test]
+    fn each_failure_in_a_row_puts_the_next_attempt_off_twice_as_long() {
+        let directory = Directory { url: String::new(), ca: None, folder: "x".into() };
+        let acme = Acme {
+            directory,
+            email: None,
+            challenge: ChallengeKind::Http01,
+            domains: Vec::new(),
+            folder: "x".into(),
+        };
+        let domain = Domain { name: "a.example".to_owned(), file: "x".into() };
+        let mut entry = Entry { domain, acme, due: 0, failures: 0, logged: None };
+        let mut dice = Dice::seeded(5);
+        for least in [150, 300, 600, 1_200] {
+            let pause = entry.failed(Failure::Invalid, None, 1_000, &mut dice);
+            let waits = entry.due - 1_000;
+            assert!((least..=least * 6 / 5).contains(&waits), "{least}: {waits}");
+            assert_eq!(i64::try_from(pause.as_secs()), Ok(waits));
+        }
+        let day = Some(Duration::from_secs(86_400));
+        entry.failed(Failure::RateLimited, day, 1_000, &mut dice);
+        assert_eq!(entry.due, 1_000 + 86_400, "what the authority demands");
     }
 }

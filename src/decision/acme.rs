@@ -115,6 +115,22 @@ pub fn renewal_at(begins: i64, expires: i64, dice: &mut Dice) -> i64 {
     begins.saturating_add(life / 3 * 2).saturating_add(jitter)
 }
 
+/// When a certificate that was issued or found at `now` is renewed: not in a loop, if its renewal is due already.
+#[must_use]
+pub fn next_renewal_at(begins: i64, expires: i64, now: i64, dice: &mut Dice) -> i64 {
+    renewal_at(begins, expires, dice).max(now.saturating_add(SOONEST))
+}
+
+/// Whether a certificate is still in the first two thirds of its life: another proxy has renewed it.
+#[must_use]
+pub fn is_fresh(begins: i64, expires: i64, now: i64) -> bool {
+    let life = expires.saturating_sub(begins).max(0);
+    now < begins.saturating_add(life / 3 * 2)
+}
+
+/// The time from an order to the renewal of its certificate, at least, in seconds.
+const SOONEST: i64 = 10;
+
 /// Why an order failed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
@@ -215,6 +231,28 @@ mod tests {
             .collect();
         assert!(spread.len() > 20, "{spread:?}");
         assert_eq!(renewal_at(9, 3, &mut Dice::seeded(1)), 9, "a life below 0 is none");
+    }
+
+    #[test]
+    fn a_certificate_is_fresh_until_its_renewal_and_never_ordered_in_a_loop() {
+        let mut dice = Dice::seeded(3);
+        #[rustfmt::skip]
+        let table = [
+            // begins, expires, now, fresh
+            (0,        90,      0,   true),
+            (0,        90,      59,  true),
+            (0,        90,      60,  false),
+            (0,        90,      100, false),
+            (100,      190,     0,   true),
+            (9,        3,       8,   true),
+            (9,        3,       9,   false),
+        ];
+        for (begins, expires, now, fresh) in table {
+            assert_eq!(is_fresh(begins, expires, now), fresh, "{begins} {expires} {now}");
+            let next = next_renewal_at(begins, expires, now, &mut dice);
+            assert!(next >= now + 10 && next >= begins, "{begins} {expires} {now}: {next}");
+            assert!(!is_fresh(begins, expires, next), "{begins} {expires} {now}: {next}");
+        }
     }
 
     #[test]

@@ -462,6 +462,39 @@ fn a_challenge_that_reaches_another_proxy_is_answered_from_the_shared_folder() {
 }
 
 #[test]
+fn of_the_proxies_that_share_a_folder_one_renews_and_all_use_its_certificate() {
+    let Some(authority) = Authority::start(30, "127.0.0.1") else { return };
+    let cluster = Cluster::named("idc");
+    let shared = Folder::new();
+    let start = |plain: &str| {
+        let text = proxied(plain, "127.0.0.1:0", &authority.acme("shop.example", ""), &cluster);
+        let folder = format!("state_dir: {}", shared.0.display());
+        Proxy::start(&text.replace("state_dir: state", &folder))
+    };
+    let first = start(&format!("127.0.0.1:{}", authority.http));
+    let at = first.at("secure");
+    in_time("a certificate", || fetch(&authority.root(), at, "shop.example").is_some());
+    let second = start("127.0.0.3:0");
+    let both = [at, second.at("secure")];
+    let shown = || both.map(|at| serial(at, "shop.example"));
+    let old = shown();
+    assert_eq!(old[0], old[1]);
+    let issued = || results(&first, "issued") + results(&second, "issued");
+
+    in_time("a renewal that both use", || {
+        let now = shown();
+        now[0] == now[1] && now[0] != old[0]
+    });
+
+    // The renewal of the other one is due at most a twentieth of 30 s later; the next one of both after 20 s.
+    let since = Instant::now();
+    in_time("the turn of the other one passes", || {
+        assert_eq!(issued(), 2.0, "each certificate is ordered once");
+        since.elapsed() > Duration::from_secs(10)
+    });
+}
+
+#[test]
 fn a_challenge_that_reaches_another_proxy_is_answered_from_the_reports_of_the_fleet() {
     let Some(authority) = Authority::start(3_600, "127.0.0.1") else { return };
     let cluster = Cluster::named("idc");

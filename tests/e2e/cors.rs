@@ -124,6 +124,16 @@ fn what_is_wrong_with_cors_is_told_at_its_place() {
             "services.shop.cors.credentials",
         ),
         (
+            "cors: { origins: [\"https://shop.example\", \"*\"], credentials: true }",
+            "service: plain",
+            "services.shop.cors.credentials",
+        ),
+        (
+            "priority: 5",
+            "service: shop, cors: { origins: [\"*\"], credentials: true }",
+            "routes[0].cors.credentials",
+        ),
+        (
             "cors: { origins: [\"https://shop.example/\"] }",
             "service: shop",
             "`https://shop.example/` is not an origin",

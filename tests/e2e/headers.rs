@@ -176,7 +176,7 @@ fn clusters_get_the_rewritten_target_and_policies_see_the_original() {
     let routes = r#"
   - path_prefix: /shop
     service: shop
-    rewrite: { strip_prefix: /shop, add_prefix: /v2/, host: "inside.example:8080" }
+    rewrite: { strip_prefix: /shop/, add_prefix: /v2/, host: "inside.example:8080" }
   - path_regex: /item/[0-9]+
     service: shop
     rewrite: { path_regex: { match: "^/item/(?P<id>[0-9]+)$", replace: "/get?id=$id" } }
@@ -308,6 +308,60 @@ fn refusals_have_the_operators_pages() {
     assert!(malformed.body.starts_with("<p>bad_request 400  "), "{malformed:?}");
     let head = ask_raw(web, b"HEAD /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert!(head.status == 404 && head.body.is_empty(), "{head:?}");
+}
+
+#[test]
+fn a_grpc_call_gets_a_status_and_never_a_page() {
+    let decider = Cluster::scripted(|mut connection| {
+        while connection.request().is_some() {
+            connection.send(b"HTTP/1.1 403 No\r\ncontent-length: 12\r\n\r\n<p>login</p>");
+        }
+    });
+    let (app, folder) = (echo(), Folder::new());
+    folder.write("page.html", "<p>{reason}</p>");
+    let pages = "error_pages: { '4xx': page.html, '5xx': page.html }";
+    let routes = format!(
+        "  - {{ path_prefix: /denied, service: shop, deny: [127.0.0.1], {pages} }}\n  \
+         - {{ path_prefix: /asked, service: shop, auth: {{ forward: {{ url: \"http://{}/\" }} }} }}\n  \
+         - {{ path_prefix: /plain, service: dead, deny: [127.0.0.1] }}",
+        decider.address
+    );
+    let proxy = proxy(&format!(", {pages}"), ", protocol: grpc", &routes, folder, &app);
+    let web = proxy.at("web");
+    let call = |path: &str, more: &[&str]| {
+        let fields = ["-X", "POST", "-H", "content-type: application/grpc"];
+        curl(web, path, &[&fields[..], more].concat())
+    };
+    let (h1, h2, te) = ("--http1.1", "--http2-prior-knowledge", ["-H", "te: trailers"]);
+    #[rustfmt::skip]
+    let table = [
+        // The service is gRPC: so is a call to it, whoever refuses it.
+        ("/denied",  vec![h1],               "7"),
+        ("/denied",  vec![h2],               "7"),
+        ("/asked",   vec![h1],               "7"),
+        ("/asked",   vec![h2, te[0], te[1]], "7"),
+        // No service is known, and HTTP/2 with trailers is enough.
+        ("/none",    vec![h2, te[0], te[1]], "12"),
+        ("/plain",   vec![h2, te[0], te[1]], "7"),
+        ("/a%2fb",   vec![h2, te[0], te[1]], "3"),
+    ];
+    for (path, more, status) in table {
+        let text = call(path, &more);
+        assert!(text.lines().next().unwrap().contains(" 200"), "{path} {more:?}: {text}");
+        assert_eq!(field(&text, "grpc-status").as_deref(), Some(status), "{path} {more:?}: {text}");
+        assert!(!text.contains("<p>"), "{path} {more:?}: {text}");
+    }
+    // A content type alone makes no call: these clients read pages.
+    for (path, more, status) in [
+        ("/none", vec![h2], "404"),
+        ("/none", vec![h1, te[0], te[1]], "404"),
+        ("/plain", vec![h1, te[0], te[1]], "403"),
+        ("/a%2fb", vec![h2], "400"),
+    ] {
+        let text = call(path, &more);
+        assert!(text.lines().next().unwrap().contains(status), "{path} {more:?}: {text}");
+        assert!(field(&text, "grpc-status").is_none() && text.contains("<p>"), "{more:?}: {text}");
+    }
 }
 
 #[test]

@@ -100,6 +100,26 @@ mod tests {
     }
 
     #[test]
+    fn slashes_that_the_listener_keeps_are_kept_and_the_asterisk_is_no_path() {
+        let limits = Limits {
+            slashes: Slashes::Keep,
+            encoded_slash: EncodedSlash::Keep,
+            ..Limits::default()
+        };
+        let rewrite = Rewrite { add_prefix: Some("/tenant".to_owned()), ..replace("^/a", "/b") };
+        for (line, expected) in [
+            ("GET /a//c%2Fd", Some("/tenant/b//c%2Fd")),
+            ("GET /a%2F..//c", Some("/tenant/b%2F..//c")),
+            ("OPTIONS *", None),
+        ] {
+            let mut head = RequestHead::default();
+            head.read(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes(), &limits).unwrap();
+            let rewritten = target(Some(&rewrite), &head).ok().flatten();
+            assert_eq!(rewritten.as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
     fn no_dot_segment_leaves_the_added_prefix() {
         let inside = Rewrite {
             strip_prefix: Some("/s".to_owned()),
