@@ -7,7 +7,7 @@ use crate::decision::plan::UpstreamTls;
 use crate::tls::client::{Speaks, build};
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -22,6 +22,8 @@ use tokio::task::JoinSet;
 
 /// The deadline of one exchange.
 const EXCHANGE: Duration = Duration::from_secs(20);
+/// The longest pause between two looks at an order that the library is told.
+const PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// Bytes of a response's body.
 pub(super) const BODY_MAX: usize = 256 * 1024;
 
@@ -97,6 +99,7 @@ impl Client {
         let agent = HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(HOST, authority);
         request.headers_mut().insert(USER_AGENT, agent);
+        let is_directory = request.method() == Method::GET;
         let target = url.path_and_query().map_or("/", |target| target.as_str());
         *request.uri_mut() = target.parse().map_err(|_| "no path in the URL".to_owned())?;
         let (parts, body) = request.into_parts();
@@ -104,10 +107,14 @@ impl Client {
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let request = Request::from_parts(parts, Full::new(body));
         let response = sender.send_request(request).await.map_err(text)?;
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         self.demanded.note(parts.status, &parts.headers);
+        bound_pause(&mut parts.headers);
         let body = Limited::new(body, BODY_MAX).collect().await;
         let body = body.map_err(|error| format!("{host}: {error}"))?.to_bytes();
+        if is_directory {
+            check_directory(&body)?;
+        }
         Ok(BytesResponse { parts, body: Box::new(body) })
     }
 }
@@ -124,6 +131,32 @@ impl HttpClient for Client {
                 answered.unwrap_or_else(|_| Err(format!("no response within {EXCHANGE:?}")));
             answered.map_err(|why| Error::Other(why.into()))
         })
+    }
+}
+
+/// Bounds `Retry-After`, which the library adds to the present time: the sum would overflow.
+fn bound_pause(headers: &mut HeaderMap) {
+    match retry_after(headers) {
+        Some(pause) => {
+            let seconds = pause.min(PAUSE_MAX).as_secs();
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        None => drop(headers.remove(RETRY_AFTER)),
+    }
+}
+
+/// Refuses a directory with a URL for nonces that is none, over which the library would panic. The library judges
+/// everything else.
+fn check_directory(body: &[u8]) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Urls {
+        #[serde(rename = "newNonce")]
+        new_nonce: String,
+    }
+    let Ok(Urls { new_nonce }) = serde_json::from_slice(body) else { return Ok(()) };
+    match new_nonce.parse::<http::Uri>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("the directory's newNonce is not a URL: {error}")),
     }
 }
 
@@ -160,5 +193,25 @@ mod tests {
         assert!((590..=600).contains(&read_later.as_secs()), "{read_later:?}");
         assert_eq!(read("soon"), None);
         assert_eq!(read("-1"), None);
+    }
+
+    #[test]
+    fn the_library_is_told_bounded_pauses_and_valid_urls_alone() {
+        let bounded = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(text).unwrap());
+            bound_pause(&mut headers);
+            headers.get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(bounded("3").as_deref(), Some("3"));
+        assert_eq!(bounded(&u64::MAX.to_string()).as_deref(), Some("3600"));
+        assert_eq!(bounded("Wed, 31 Dec 2098 23:59:59 GMT").as_deref(), Some("3600"));
+        assert_eq!(bounded("soon"), None);
+        assert_eq!(check_directory(br#"{"newNonce": "https://a.example/nonce"}"#), Ok(()));
+        assert_eq!(check_directory(b"<html>"), Ok(()), "the library refuses it");
+        for wrong in ["", "https://a b"] {
+            let body = serde_json::json!({ "newNonce": wrong }).to_string();
+            assert!(check_directory(body.as_bytes()).is_err(), "{wrong}");
+        }
     }
 }

@@ -136,3 +136,7 @@ fn by_directory(wanted: &[Acme]) -> BTreeMap<Directory, Names> {
     }
     all
 }
+
+#[cfg(feature = "acme")]
+#[cfg(test)]
+mod authority;

@@ -6,13 +6,18 @@ use super::{Certificates, files};
 use crate::decision::acme::{Acme, Challenge, ChallengeKind, Domain, Failure};
 use crate::os::{clock, private_file};
 use crate::tls::certificate;
+use crate::tls::challenges::Challenges;
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount,
-    NewOrder, Order, OrderStatus, Problem, RetryPolicy,
+    Account, AccountCredentials, AuthorizationStatus, ChallengeType, Error, HttpClient, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use serde::{Deserialize, Serialize};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 /// The deadline of an order, all its requests included.
@@ -56,6 +61,10 @@ impl Failed {
                 let why = format!("the answer is not of an ACME authority: {error}");
                 Failed::new(Failure::Unreachable, clean(&why))
             }
+            Error::Timeout(_) => {
+                let why = "the authority did not complete the order in time";
+                Failed::new(Failure::Unreachable, why)
+            }
             error => Failed::new(Failure::Unreachable, clean(&error.to_string())),
         }
     }
@@ -92,14 +101,43 @@ pub(super) async fn order(
     let directory = acme.directory.clone();
     let made = blocking(move || Client::new(&directory)).await?;
     let (client, demanded) = made.map_err(|why| Failed::new(Failure::Unreachable, why))?;
-    let mut shown = Shown { certificates, folder: &acme.folder, challenges: Vec::new() };
-    let walk = Box::pin(walk(client, acme, domain, &mut shown));
-    let result = tokio::time::timeout(ORDER, walk).await;
-    let result = result.unwrap_or_else(|_| {
-        Err(Failed::new(Failure::Unreachable, format!("not over in {ORDER:?}")))
-    });
-    drop(shown);
+    let (open, spread) = (&certificates.shared.challenges, spread(certificates));
+    let result = order_by(client, (acme, domain), open, spread).await;
     result.map_err(|failed| limited(failed, &demanded))
+}
+
+/// Orders by this client, at most for [`ORDER`]. Challenges are among the `open` ones until the order is over;
+/// `spread` later each proxy of the site answers them.
+///
+/// # Errors
+/// As [`order`].
+pub(super) async fn order_by(
+    client: impl HttpClient + Clone,
+    (acme, domain): (&Acme, &Domain),
+    open: &Challenges,
+    spread: Duration,
+) -> Result<(), Failed> {
+    let mut shown = Shown { open, folder: &acme.folder, spread, challenges: Vec::new() };
+    let walk = Box::pin(walk(client, acme, domain, &mut shown));
+    let result = tokio::time::timeout(ORDER, contained(walk)).await;
+    result.unwrap_or_else(|_| {
+        Err(Failed::new(Failure::Unreachable, format!("not over in {ORDER:?}")))
+    })
+}
+
+/// A panic of the library, which the authority's bytes may cause, ends one order and not all orders for good.
+async fn contained(
+    mut walk: Pin<Box<impl Future<Output = Result<(), Failed>>>>,
+) -> Result<(), Failed> {
+    let panicked = |_| {
+        let why = "the order panicked over an answer of the authority";
+        Poll::Ready(Err(Failed::new(Failure::Unreachable, why)))
+    };
+    poll_fn(|context| {
+        let polling = AssertUnwindSafe(|| walk.as_mut().poll(context));
+        catch_unwind(polling).unwrap_or_else(panicked)
+    })
+    .await
 }
 
 /// Adds the pause that the authority demanded in its last response.
@@ -111,7 +149,7 @@ fn limited(failed: Failed, demanded: &Demanded) -> Failed {
 }
 
 async fn walk(
-    client: Client,
+    client: impl HttpClient + Clone,
     acme: &Acme,
     domain: &Domain,
     shown: &mut Shown<'_>,
@@ -137,7 +175,11 @@ async fn walk(
 }
 
 /// Opens an order, by the kept account or a new one.
-async fn begun(client: Client, acme: &Acme, domain: &Domain) -> Result<Order, Failed> {
+async fn begun(
+    client: impl HttpClient + Clone,
+    acme: &Acme,
+    domain: &Domain,
+) -> Result<Order, Failed> {
     let names = [Identifier::Dns(domain.name.clone())];
     let wanted = NewOrder::new(&names);
     if let Some(account) = restored(&client, acme).await? {
@@ -162,7 +204,10 @@ fn contact(acme: &Acme) -> Vec<String> {
 }
 
 /// The kept account, if there is one, with the configured email.
-async fn restored(client: &Client, acme: &Acme) -> Result<Option<Account>, Failed> {
+async fn restored(
+    client: &(impl HttpClient + Clone),
+    acme: &Acme,
+) -> Result<Option<Account>, Failed> {
     let path = account_file(acme);
     let read = blocking(move || std::fs::read(path)).await?;
     let text = match read {
@@ -191,7 +236,7 @@ async fn restored(client: &Client, acme: &Acme) -> Result<Option<Account>, Faile
     Ok(Some(account))
 }
 
-async fn created(client: &Client, acme: &Acme) -> Result<Account, Failed> {
+async fn created(client: &(impl HttpClient + Clone), acme: &Acme) -> Result<Account, Failed> {
     let contact = contact(acme);
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
     let wanted = NewAccount {
@@ -243,7 +288,7 @@ async fn authorize(
         };
         let key_authorization = challenge.key_authorization().as_str().to_owned();
         shown.show(Challenge { domain, key_authorization }).await?;
-        tokio::time::sleep(spread(shown.certificates)).await;
+        tokio::time::sleep(shown.spread).await;
         let invalid = |error: Error| Failed::of(&error, Failure::Invalid);
         challenge.set_ready().await.map_err(invalid)?;
     }
@@ -312,8 +357,10 @@ const CLOCKS_DIFFER: i64 = 3600;
 
 /// The challenges of an order, shown to all proxies of the site until the order is over.
 struct Shown<'a> {
-    certificates: &'a Certificates,
+    open: &'a Challenges,
     folder: &'a Path,
+    /// The time until each proxy of the site answers a challenge.
+    spread: Duration,
     challenges: Vec<Challenge>,
 }
 
@@ -328,17 +375,16 @@ impl Shown<'_> {
         let (folder, file) = (self.folder.to_owned(), challenge.clone());
         self.challenges.push(challenge.clone());
         blocking(move || files::show(&folder, &file)).await?.map_err(Failed::state)?;
-        let open = &self.certificates.shared.challenges;
-        open.set_own(open.own().into_iter().chain([challenge]).collect());
+        self.open.set_own(self.open.own().into_iter().chain([challenge]).collect());
         Ok(())
     }
 }
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        let open = &self.certificates.shared.challenges;
-        let left = open.own().into_iter().filter(|one| !self.challenges.contains(one)).collect();
-        open.set_own(left);
+        let own = self.open.own();
+        let left = own.into_iter().filter(|one| !self.challenges.contains(one)).collect();
+        self.open.set_own(left);
         for challenge in &self.challenges {
             files::hide(self.folder, challenge);
         }

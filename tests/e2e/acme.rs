@@ -413,6 +413,78 @@ fn an_authority_that_fails_is_reported_once_and_the_old_certificate_serves() {
     assert_eq!(results(&proxy, "rate_limited"), 1.0);
 }
 
+/// A certificate for the name that is past two thirds of its life and valid for years: its renewal is due at once.
+fn due(name: &str) -> String {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2050, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    key.serialize_pem() + &params.self_signed(&key).unwrap().pem()
+}
+
+#[test]
+fn a_slow_or_lying_authority_leaves_the_old_certificate_and_the_data_plane_alone() {
+    let Some(authority) = Authority::start(3_600, "127.0.0.1") else { return };
+    let liar = Liar::before(&authority);
+    let cluster = Cluster::named("idc");
+    let plain = format!("127.0.0.1:{}", authority.http);
+    let tls = authority.acme_at(liar.1, "shop.example", "");
+    authority.folder.write("fault", "garbage");
+    let mut proxy = Proxy::start(&proxied(&plain, "127.0.0.1:0", &tls, &cluster));
+    in_time("a failure", || results(&proxy, "unreachable") > 0.0);
+    let all = files_below(&state(&proxy));
+    let lock = all.iter().find(|file| file.ends_with("lock")).unwrap();
+    let file = lock.with_file_name("shop.example.pem");
+    std::fs::write(&file, due("shop.example")).unwrap();
+    let folder = std::mem::replace(&mut proxy.folder, Folder::new());
+    drop(proxy);
+    let proxy = Proxy::start_in(folder, &[]);
+    let (web, to) = (proxy.at("web"), proxy.at("secure"));
+    let old = serial(to, "shop.example");
+    assert_ne!(old, "");
+    in_time("the first failure of the renewal", || results(&proxy, "unreachable") > 0.0);
+
+    let (no_acme, in_no_time) =
+        ("is not of an ACME authority", "did not complete the order in time");
+    #[rustfmt::skip]
+    let faults = [
+        ("cut",     "unreachable",     no_acme),
+        ("unready", "unreachable",     in_no_time),
+        ("endless", "unreachable",     in_no_time),
+        ("nowhere", "unreachable",     "the directory's newNonce is not a URL"),
+        ("other",   "bad_certificate", "the certificate is for other.example, not for shop.example"),
+        ("slow",    "unreachable",     "no response within 20s"),
+    ];
+    for (fault, result, why) in faults {
+        authority.folder.write("fault", fault);
+        let (before, since) = (results(&proxy, result), Instant::now());
+        assert_eq!(proxy.tell("POST", "/api/v1/reload", "").status, 200);
+        in_time(fault, || {
+            let asked = Instant::now();
+            assert_eq!(get(web, "/").body, "idc", "{fault}");
+            assert_eq!(serial(to, "shop.example"), old, "{fault}: the old one serves");
+            assert!(asked.elapsed() < Duration::from_secs(2), "{fault}: {:?}", asked.elapsed());
+            results(&proxy, result) > before
+        });
+        let said = format!("no certificate for shop.example ({result}): ");
+        let told = proxy.log();
+        let told: Vec<&String> =
+            told.iter().filter(|line| line.contains(&said) && line.contains(why)).collect();
+        assert!(!told.is_empty(), "{fault}: {:?}", proxy.said(&said));
+        assert!(told.iter().all(|line| line.contains("next attempt in")), "{told:?}");
+        assert!(since.elapsed() < Duration::from_secs(40), "{fault}: {:?}", since.elapsed());
+    }
+    let slow = proxy.log().iter().filter(|line| line.contains("no response within 20s")).count();
+    assert_eq!(slow, 1, "one line");
+
+    // Orders go on after all of that.
+    authority.folder.write("fault", "");
+    assert_eq!(proxy.tell("POST", "/api/v1/reload", "").status, 200);
+    in_time("the renewal", || fetch(&authority.root(), to, "shop.example").is_some());
+    assert_ne!(serial(to, "shop.example"), old);
+    assert_eq!(results(&proxy, "issued"), 1.0);
+}
+
 #[test]
 fn a_name_that_cannot_be_validated_and_an_authority_that_is_down_are_reported() {
     // All names are at an address where nothing listens.

@@ -8,19 +8,27 @@ The file is read for each request; while it is empty, requests pass. The faults:
   nonce        every signed request has a bad nonce (RFC 8555 section 6.5)
   limited N    new orders are refused for N seconds (section 6.6)
   wrong        the certificate is that of another key and name
+  other        the certificate is of the requested key, and for another name
+  cut          orders are cut off in the middle
+  unready      orders never become ready, and are to be asked about a day later
+  endless      likewise, after more seconds than a clock can count
+  nowhere      the directory has a URL that is none
   forgotten    accounts are unknown
 One line a request on standard output: the method, the path, and the fault.
 """
 
+import base64
 import http.client
 import http.server
 import json
 import ssl
+import subprocess
 import sys
 import time
 
 ADDRESS, PORT, CERT, KEY, REAL, REAL_PORT, FAULT = sys.argv[1:8]
 ERROR = "urn:ietf:params:acme:error:"
+WAITS = {"unready": str(86_400), "endless": str(2**64 - 1)}
 
 
 class Authority(http.server.BaseHTTPRequestHandler):
@@ -45,6 +53,7 @@ class Authority(http.server.BaseHTTPRequestHandler):
         print(self.command, self.path, fault, flush=True)
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         is_order = self.path == "/order-plz"
+        is_state = self.path.startswith("/my-order/")
         if fault == "slow":
             time.sleep(3600)
         elif fault == "garbage":
@@ -60,19 +69,42 @@ class Authority(http.server.BaseHTTPRequestHandler):
         elif fault == "wrong" and self.path.startswith("/certZ/"):
             with open(CERT, "rb") as file:
                 self.answer(200, "application/pem-certificate-chain", file.read())
+        elif fault == "other" and self.path.startswith("/finalize-order/"):
+            self.issue_for_another(body)
+            self.forward(body)
+        elif fault == "other" and self.path.startswith("/certZ/"):
+            with open("other.pem", "rb") as file:
+                self.answer(200, "application/pem-certificate-chain", file.read())
+        elif fault == "cut" and is_state:
+            self.forward(body, lambda text: text[: len(text) // 2])
+        elif fault in WAITS and is_state:
+            pending = lambda text: json.dumps({**json.loads(text), "status": "pending"}).encode()
+            self.forward(body, pending, [("retry-after", WAITS[fault])])
+        elif fault == "nowhere" and self.path == "/dir":
+            self.forward(body, lambda text: json.dumps({**json.loads(text), "newNonce": "https://a b"}).encode())
         else:
             self.forward(body)
 
-    def forward(self, body):
+    def issue_for_another(self, body):
+        payload = json.loads(body)["payload"]
+        decode = lambda text: base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        with open("other.csr", "wb") as file:
+            file.write(decode(json.loads(decode(payload))["csr"]))
+        with open("other.ext", "w") as file:
+            file.write("subjectAltName=DNS:other.example\n")
+        command = "openssl x509 -req -inform DER -in other.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 5"
+        subprocess.run([*command.split(), "-extfile", "other.ext", "-out", "other.pem"], check=True)
+
+    def forward(self, body, change=lambda text: text, more=()):
         trust = ssl.create_default_context(cafile="ca.pem")
         real = http.client.HTTPSConnection(REAL, int(REAL_PORT), context=trust, timeout=20)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
         real.request(self.command, self.path, body, headers)
         response = real.getresponse()
-        kept = ("replay-nonce", "location", "link", "retry-after")
+        kept = ("replay-nonce", "location", "link", *([] if more else ["retry-after"]))
         headers = [(name, value) for name, value in response.getheaders() if name.lower() in kept]
         kind = response.getheader("content-type", "application/octet-stream")
-        self.answer(response.status, kind, response.read(), headers)
+        self.answer(response.status, kind, change(response.read()), [*headers, *more])
 
     do_GET = do_HEAD = do_POST = handle_one
 
