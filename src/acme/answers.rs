@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
+/// Challenges that this proxy answers at once, of whomever.
+const ANSWERED_MAX: usize = 4 * CHALLENGES_MAX;
 /// The interval between two looks for challenges.
 const EVERY: Duration = Duration::from_millis(500);
 /// The time until each proxy of the site answers a challenge: each reads the files at each [`EVERY`].
@@ -42,8 +44,7 @@ pub(super) async fn answer(certificates: Arc<Certificates>, folder: PathBuf) {
         };
         let (challenges, fleet) = (&certificates.shared.challenges, &certificates.fleet);
         let theirs = fleet.challenges();
-        let all: BTreeSet<Challenge> =
-            challenges.own().into_iter().chain(shown).chain(theirs).collect();
+        let all = gathered(challenges.own(), shown, theirs);
         let known = challenges.answered();
         if all.iter().eq(known.iter().map(|answer| &answer.challenge)) {
             continue;
@@ -52,8 +53,17 @@ pub(super) async fn answer(certificates: Arc<Certificates>, folder: PathBuf) {
             Some(known) => Some(known.clone()),
             None => built(challenge),
         };
-        challenges.answer(all.into_iter().take(4 * CHALLENGES_MAX).filter_map(of).collect());
+        challenges.answer(all.into_iter().filter_map(of).collect());
     }
+}
+
+/// The challenges to answer. This proxy's own ones come first, so that too many of other proxies do not displace them.
+fn gathered(
+    own: Vec<Challenge>,
+    shown: Vec<Challenge>,
+    theirs: Vec<Challenge>,
+) -> BTreeSet<Challenge> {
+    own.into_iter().chain(shown).chain(theirs).take(ANSWERED_MAX).collect()
 }
 
 fn built(challenge: Challenge) -> Option<Answer> {
@@ -100,5 +110,17 @@ mod tests {
         };
         let config = config(&challenge).unwrap();
         assert_eq!(config.alpn_protocols, [b"acme-tls/1"]);
+    }
+
+    #[test]
+    fn too_many_challenges_of_others_do_not_displace_the_own_ones() {
+        let challenge = |domain: &str, number: usize| Challenge {
+            domain: domain.to_owned(),
+            key_authorization: format!("{number}.thumb"),
+        };
+        let theirs = (0..10_000).map(|number| challenge("a.example", number)).collect();
+        let own = challenge("z.example", 0);
+        let all = gathered(vec![own.clone()], Vec::new(), theirs);
+        assert!(all.contains(&own) && all.len() == ANSWERED_MAX, "{}", all.len());
     }
 }

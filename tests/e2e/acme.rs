@@ -566,19 +566,17 @@ fn of_the_proxies_that_share_a_folder_one_renews_and_all_use_its_certificate() {
     });
 }
 
-#[test]
-fn a_challenge_that_reaches_another_proxy_is_answered_from_the_reports_of_the_fleet() {
-    let Some(authority) = Authority::start(3_600, "127.0.0.1") else { return };
+/// Two proxies of a site, each at its place and with these keys of `fleet`, of which the authority reaches the first: it
+/// answers the challenge of the other one.
+fn the_reached_one_answers(authority: &Authority, places: [SocketAddr; 2], fleet: [String; 2]) {
     let cluster = Cluster::named("idc");
-    let places = [free(), free()];
     let start = |own: usize, plain: &str, name: &str| {
         let folder = Folder::new();
         folder.write("token", "secret\n");
         let text = format!(
-            "site: {{ name: east }}\nadmin: {{ address: \"{}\", token_file: token }}\n\
-             fleet: {{ peers: [{{ site: east, url: \"http://{}\", token_file: token }}] }}\n{}",
+            "site: {{ name: east }}\nadmin: {{ address: \"{}\", token_file: token }}\nfleet: {{ {} }}\n{}",
             places[own],
-            places[1 - own],
+            fleet[own],
             proxied(plain, "127.0.0.1:0", &authority.acme(name, ""), &cluster)
         );
         folder.write("tidegate.yaml", &text);
@@ -594,4 +592,93 @@ fn a_challenge_that_reaches_another_proxy_is_answered_from_the_reports_of_the_fl
     in_time("a certificate", || fetch(&authority.root(), to, "shop.example").is_some());
 
     assert_eq!((results(&ordering, "issued"), results(&ordering, "invalid")), (1.0, 0.0));
+}
+
+#[test]
+fn a_challenge_that_reaches_another_proxy_is_answered_from_the_reports_of_the_fleet() {
+    let Some(authority) = Authority::start(3_600, "127.0.0.1") else { return };
+    let places = [free(), free()];
+    let peer = |at: SocketAddr| {
+        format!("peers: [{{ site: east, url: \"http://{at}\", token_file: token }}]")
+    };
+    the_reached_one_answers(&authority, places, [peer(places[1]), peer(places[0])]);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn a_challenge_that_reaches_another_proxy_is_answered_from_reports_on_nats() {
+    if !is_installed("nats-server") {
+        return;
+    }
+    let Some(authority) = Authority::start(3_600, "127.0.0.1") else { return };
+    let (folder, at) = (Folder::new(), free());
+    let _server = super::nats::server(&folder, at, "");
+    let fleet = format!("nats: {{ url: \"nats://{at}\" }}");
+    the_reached_one_answers(&authority, [free(), free()], [fleet.clone(), fleet]);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn challenges_on_nats_are_answered_for_the_own_site_alone_and_in_their_form() {
+    if !is_installed("nats-server") {
+        return;
+    }
+    let (folder, at) = (Folder::new(), free());
+    let _server = super::nats::server(&folder, at, "");
+    let cluster = Cluster::named("idc");
+    // An authority that is not there: the proxy answers challenges all the same.
+    let tls = format!(
+        "{{ acme: {{ directory: \"https://{}/dir\", domains: [shop.example], accept_terms: true }} }}",
+        free()
+    );
+    let fleet = format!("site: {{ name: here }}\nfleet: {{ nats: {{ url: \"nats://{at}\" }} }}\n");
+    let proxy = Proxy::start(&(fleet + &proxied("127.0.0.3:0", "127.0.0.1:0", &tls, &cluster)));
+    eventually("a connection", || proxy.json("/api/v1/fleet")["nats"]["connected"] == true);
+    let web = proxy.at("web");
+    let mut forger = super::nats::Forger::connect(at);
+    let mut say = |subject: &str, sequence: u32, keys: &[String]| {
+        let all: Vec<String> = keys
+            .iter()
+            .map(|key| format!(r#"{{"domain":"shop.example","key_authorization":{key:?}}}"#))
+            .collect();
+        let report = format!(r#"{{"n":1,"q":{sequence},"a":[{}]}}"#, all.join(","));
+        forger.publish(subject, report.as_bytes());
+    };
+    let answer = |token: &str| get(web, &format!("/.well-known/acme-challenge/{token}")).body;
+    let mut sequence = 0;
+    let mut says = |subject: &str, keys: &[String]| {
+        sequence += 1;
+        say(subject, sequence, keys);
+    };
+
+    // Reports are for some seconds; a proxy that still orders repeats them.
+    eventually("a colleague's challenge is answered", || {
+        says("member.here.m:1", &["mine.thumb".to_owned()]);
+        answer("mine") == "mine.thumb"
+    });
+    // Members of other sites are not subscribed to, and the sum over another site has no challenges.
+    says("member.there.m:1", &["theirs.thumb".to_owned()]);
+    says("site.there.m:1", &["theirs.thumb".to_owned()]);
+    eventually("the other site is known", || {
+        proxy.json("/api/v1/fleet")["sites"].as_array().is_some_and(|sites| sites.len() == 2)
+    });
+    for (reason, subject, keys) in [
+        ("value", "member.here.v:1", vec!["bad.thumb\r\nx: y".to_owned()]),
+        ("value", "member.here.v:2", vec!["../bad.thumb".to_owned()]),
+        ("too_many", "member.here.t:1", (0..65).map(|n| format!("many{n}.thumb")).collect()),
+    ] {
+        let metric = format!("tidegate_fleet_refused_total{{reason=\"{reason}\"}}");
+        let before = proxy.metric(&metric);
+        says(subject, &keys);
+        eventually(reason, || proxy.metric(&metric) == before + 1.0);
+    }
+    // Each look for challenges is over when a further one is answered.
+    eventually("a further challenge is answered", || {
+        says("member.here.m:1", &["mine.thumb".to_owned(), "more.thumb".to_owned()]);
+        answer("more") == "more.thumb"
+    });
+    for token in ["theirs", "bad", "many0"] {
+        assert_eq!(answer(token), "idc", "{token}: it passes to the cluster");
+    }
+    eventually("a colleague that is silent is forgotten", || answer("mine") == "idc");
 }

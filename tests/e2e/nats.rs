@@ -42,10 +42,10 @@ fn members(admin: SocketAddr) -> u64 {
 }
 
 /// A client of a NATS server that publishes whatever it wants.
-struct Forger(TcpStream);
+pub struct Forger(TcpStream);
 
 impl Forger {
-    fn connect(to: SocketAddr) -> Forger {
+    pub fn connect(to: SocketAddr) -> Forger {
         let stream = TcpStream::connect(to).unwrap();
         let mut info = String::new();
         BufReader::new(&stream).read_line(&mut info).unwrap();
@@ -55,7 +55,7 @@ impl Forger {
         forger
     }
 
-    fn publish(&mut self, subject: &str, payload: &[u8]) {
+    pub fn publish(&mut self, subject: &str, payload: &[u8]) {
         let head = format!("PUB tidegate.fleet.{subject} {}\r\n", payload.len());
         self.0.write_all(&[head.as_bytes(), payload, b"\r\n"].concat()).unwrap();
     }
