@@ -99,7 +99,7 @@ pub enum Ended<'v> {
     /// The response was sent.
     Done,
     /// The request was sent, and the response is pending: a hedge follows.
-    Pending(PendingAttempt<'v>),
+    Pending(Box<PendingAttempt<'v>>),
     /// The pending primary answered first: this attempt was cancelled.
     Overtaken,
     /// The connection became a tunnel.
@@ -111,7 +111,7 @@ pub enum Start<'v> {
     /// A connection.
     Fresh(UpstreamConnection),
     /// A request that was already sent.
-    Resumed(PendingAttempt<'v>),
+    Resumed(Box<PendingAttempt<'v>>),
 }
 
 impl Start<'_> {

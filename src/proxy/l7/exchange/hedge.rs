@@ -88,7 +88,7 @@ pub struct PendingPrimary<'v> {
     /// The selected cluster and endpoint.
     pub selection: Selection,
     /// The pending attempt.
-    pub waiting: PendingAttempt<'v>,
+    pub waiting: Box<PendingAttempt<'v>>,
 }
 
 impl PendingPrimary<'_> {

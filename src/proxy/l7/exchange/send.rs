@@ -74,12 +74,9 @@ pub(super) async fn run<'v, C: Client>(
         Ok(Over::Overtaken) => Ok(Ended::Overtaken),
         Ok(Over::Sent(on, since)) => {
             let client = attempt.client;
-            return Ok(Ended::Pending(PendingAttempt {
-                slot,
-                since,
-                client,
-                connection: PendingConnection::new(on),
-            }));
+            let connection = PendingConnection::new(on);
+            let waiting = PendingAttempt { slot, since, client, connection };
+            return Ok(Ended::Pending(Box::new(waiting)));
         }
         Err(failed) => Err(failed),
     };
@@ -130,11 +127,11 @@ enum Over<'v> {
 async fn resume<'v, C: Client>(
     attempt: &Attempt<'_, 'v>,
     client: &mut C,
-    waiting: PendingAttempt<'v>,
+    waiting: Box<PendingAttempt<'v>>,
     parts: &mut Parts<'_>,
     record: &mut Record,
 ) -> (InSlot<'v>, Result<Over<'v>, Failure>) {
-    let PendingAttempt { slot, connection, .. } = waiting;
+    let PendingAttempt { slot, connection, .. } = *waiting;
     let result = match connection.take() {
         None => Err(Failure::OVER),
         Some(SentOn::Http1(connection)) => {
