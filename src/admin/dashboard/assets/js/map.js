@@ -140,7 +140,7 @@ export class SiteMap extends Component {
     } else if (dense) { const r = this.radius(x, false); tx = Math.min(W - 12, Math.max(12, ax + (right ? r : -r)));
       ty = Math.max(18, ay - r - 24); }
     else if (slim) { tx = right ? W - 10 : 10; ty = 22; }
-    else ty = Math.max(20, Math.min(...spots.map(s => at.P(s.d, s.a)[1])) - 48);
+    else ty = Math.max(20, Math.min(H, ...spots.map(s => at.P(s.d, s.a)[1])) - 48);
     if (slim && at.many) return null;
     // A cluster without a site is its own site: its name is shown once.
     if (!dense && spots.length === 1 && spots[0].c.name === x.name && !age) return null;
