@@ -333,7 +333,7 @@ fn troubleshooting_has_every_refusal_and_alert_and_its_messages_exist() {
     }
 }
 
-/// The row of a table that begins with these cells, as cells.
+/// The cells of the first table row that begins with this text.
 fn row(page: &str, begin: &str) -> Vec<String> {
     let line = page.lines().find(|line| line.starts_with(begin));
     let line = line.unwrap_or_else(|| panic!("no row begins with {begin}"));

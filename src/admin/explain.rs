@@ -53,7 +53,7 @@ pub enum Unanswered {
     Misput(String),
     /// No listener has this name.
     NoListener(String),
-    /// The request would be refused before it has a route.
+    /// The request would be refused: it violates HTTP or a limit, or it has no route.
     Refused {
         /// The refusal.
         refusal: Refusal,

@@ -121,7 +121,7 @@ impl Secure {
         self.poll_read(nobody, &mut buffer).is_pending()
     }
 
-    /// As [`Secure::seems_quiet`], and by the kernel's knowledge.
+    /// As [`Secure::seems_quiet`], but also asks the kernel.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
         let peek = || SockRef::from(&*self.socket).peek(&mut [MaybeUninit::uninit()]);

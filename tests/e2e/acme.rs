@@ -651,7 +651,7 @@ fn challenges_on_nats_are_answered_for_the_own_site_alone_and_in_their_form() {
         say(subject, sequence, keys);
     };
 
-    // Reports are for some seconds; a proxy that still orders repeats them.
+    // A report is valid for some seconds; a proxy repeats it until its order has ended.
     eventually("a colleague's challenge is answered", || {
         says("member.here.m:1", &["mine.thumb".to_owned()]);
         answer("mine") == "mine.thumb"

@@ -168,9 +168,9 @@ impl ClassState {
         self.last = Some((signals.clone(), now));
     }
 
-    /// Folds in the time before what ended the class's rest, which came within the `latest` seconds since the last sweep of
-    /// all classes. Otherwise a burst would count as spread over the rest: few requests a second, of which
-    /// many wait. Returns the seconds that are left.
+    /// Sweeps the rest of the class by itself: the requests that ended it came within the `latest` seconds, since the last
+    /// sweep of all classes. Spread over the whole rest, a burst would look like a low rate with a long queue. Returns
+    /// the seconds that are left for the next sweep.
     pub(super) fn pass_silence(
         &mut self,
         plan: &Plan,

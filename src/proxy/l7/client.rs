@@ -117,7 +117,7 @@ pub trait Response {
     async fn flush_all(&mut self) -> io::Result<()> {
         self.flush().await
     }
-    /// Whether the rest of the body may come through pipes, because it goes to a plain TCP socket unchanged.
+    /// Whether the rest of the body can be spliced, because it goes to a plain TCP socket unchanged.
     fn takes_pipes(&self) -> bool {
         false
     }

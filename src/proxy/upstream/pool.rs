@@ -100,9 +100,9 @@ impl Pool {
         Pool { worker, ..Pool::default() }
     }
 
-    /// The most recently used idle connection to an endpoint, if nothing has arrived on it. Connections from earlier turns
-    /// of the event loop come first: for them, the runtime knows what had arrived before this turn, and with it before the
-    /// request that wants a connection. Only a connection that became idle in this turn costs a system call.
+    /// The most recently used idle connection to an endpoint on which nothing has arrived. Connections that became idle in
+    /// an earlier turn of the event loop are preferred: the runtime has polled the kernel since, so it knows what arrived
+    /// before the request did. A connection that became idle in this turn is checked by a system call.
     pub fn take(&mut self, key: Key, now: Timestamp) -> Option<Box<Connection>> {
         let shelf = self.shelves.get_mut(&key)?;
         let turn = turn::current();
