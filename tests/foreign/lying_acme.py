@@ -104,7 +104,10 @@ class Authority(http.server.BaseHTTPRequestHandler):
         kept = ("replay-nonce", "location", "link", *([] if more else ["retry-after"]))
         headers = [(name, value) for name, value in response.getheaders() if name.lower() in kept]
         kind = response.getheader("content-type", "application/octet-stream")
-        self.answer(response.status, kind, change(response.read()), [*headers, *more])
+        text = response.read()
+        # Errors pass as they are: the real one refuses a part of all nonces, to see that clients try again.
+        changed = (change(text), [*headers, *more]) if response.status < 400 else (text, headers)
+        self.answer(response.status, kind, *changed)
 
     do_GET = do_HEAD = do_POST = handle_one
 
