@@ -168,7 +168,8 @@ impl Source<'_> {
         .await
     }
 
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// As [`Source::more`], without a deadline.
+    pub fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (reader, buffer) = (&mut self.reader, &mut *self.buffer);
         // A long body is read in large pieces, unless its receiver is slow.
         let grows = self.is_full && self.most == buffer::SIZE;

@@ -5,11 +5,12 @@
 //! small compared with the shortest deadline (80 ms); connecting needs more precision and uses the runtime's timers.
 
 use crate::decision::units::Timestamp;
+use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The interval between two checks of the deadlines.
@@ -138,37 +139,66 @@ impl Watch {
     /// Waits for `future`, at most `span`.
     ///
     /// # Errors
-    /// [`Late`] when the span passes first; the future is then dropped.
-    pub async fn within<F: Future>(&self, span: Duration, future: F) -> Result<F::Output, Late> {
-        let mut future = pin!(future);
-        self.cell.late.set(false);
-        let mut armed = false;
-        let result = std::future::poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
-            if self.cell.late.get() {
-                return Poll::Ready(Err(Late));
-            }
-            if !armed {
-                armed = true;
-                self.all.set(self.index, self.all.now().plus(span).as_nanos());
-            }
-            let mut waker = self.cell.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                *waker = Some(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+    /// [`Late`] when the span passes first.
+    pub fn within<F: Future>(&self, span: Duration, future: F) -> Within<'_, F> {
+        Within { watch: self, span, armed: false, future }
+    }
+
+    fn arm(&self, span: Duration) {
+        self.all.set(self.index, self.all.now().plus(span).as_nanos());
+    }
+
+    fn disarm(&self) {
         self.all.set(self.index, NEVER);
-        result
+    }
+}
+
+pin_project! {
+    /// A wait with a deadline. Written by hand: an `async fn` would keep the future twice, as its argument and pinned,
+    /// in the memory of every idle connection.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct Within<'a, F> {
+        watch: &'a Watch,
+        span: Duration,
+        armed: bool,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Within<'_, F> {
+    type Output = Result<F::Output, Late>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let (watch, cell) = (*this.watch, &this.watch.cell);
+        if !*this.armed {
+            cell.late.set(false);
+        }
+        if let Poll::Ready(output) = this.future.poll(context) {
+            watch.disarm();
+            return Poll::Ready(Ok(output));
+        }
+        if cell.late.get() {
+            watch.disarm();
+            return Poll::Ready(Err(Late));
+        }
+        if !*this.armed {
+            *this.armed = true;
+            watch.arm(*this.span);
+        }
+        let mut waker = cell.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.all.set(self.index, NEVER);
+        self.disarm();
         self.all.cells.borrow_mut()[self.index] = None;
         self.all.free.borrow_mut().push(self.index);
     }
@@ -196,7 +226,7 @@ mod tests {
     }
 
     fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-        let mut context = std::task::Context::from_waker(Waker::noop());
-        std::pin::Pin::new(future).poll(&mut context)
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(future).poll(&mut context)
     }
 }

@@ -20,6 +20,7 @@ pub mod flow_trace;
 pub mod l4;
 pub mod l7;
 pub mod leavers;
+pub mod listener_terms;
 pub mod ping;
 pub mod refusal;
 pub mod refusal_log;

@@ -3,6 +3,7 @@
 use super::deadline::Deadlines;
 use super::encoder::BytesInFlight;
 use super::leavers::Leavers;
+use super::listener_terms::ListenerTerms;
 use super::refusal_log::RefusalLog;
 use super::upstream::multiplexed::H2Pool;
 use super::upstream::pool::{Pool, usable};
@@ -95,6 +96,7 @@ struct PlanState {
         Cells<ExchangeCells>,
     >,
     listeners: Table<ListenerIndex, Cells<ListenerCells>>,
+    terms: FxHashMap<ListenerIndex, Rc<ListenerTerms>>,
     routes: FxHashMap<RouteIndex, Cells<RouteCells>>,
     by_labels: HashMap<(String, String, String), Cells<ExchangeCells>>,
     by_listener: HashMap<String, Cells<ListenerCells>>,
@@ -371,6 +373,21 @@ impl Worker {
         let registry = &self.shared.registry;
         let make = || Rc::new(registry.listener(name));
         state.by_listener.entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    /// The settings of a listener, shared by its connections.
+    #[must_use]
+    pub fn listener_terms(&self, view: &View, listener: ListenerIndex) -> Rc<ListenerTerms> {
+        let current = self.state.borrow().generation == view.generation;
+        if let Some(terms) = self.state.borrow().terms.get(&listener).filter(|_| current) {
+            return terms.clone();
+        }
+        let cells = self.listener_cells(&view.plan.listeners[listener].name);
+        let terms = Rc::new(ListenerTerms::of(view, listener, cells));
+        if current {
+            self.state.borrow_mut().terms.insert(listener, terms.clone());
+        }
+        terms
     }
 
     /// The number of a listener's connections in the whole process.

@@ -8,7 +8,7 @@ use crate::proxy::admission::{admit, must_wait};
 use crate::proxy::deadline::TICK;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::upstream::warm::warm;
-use crate::proxy::worker::{Stopped, Worker};
+use crate::proxy::worker::{Stopped, Viewed, Worker};
 use crate::proxy::{l4, l7, udp};
 use crate::shared::{Scarcity, Shared, View};
 use crate::telemetry::access_log::AccessLog;
@@ -289,10 +289,10 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
         }
     };
     let worker = worker.clone();
+    let accepting = Box::pin(accepted(worker.clone(), stream, view.clone(), index));
     tokio::task::spawn_local(async move {
-        // Released when the connection ends, and also when its task panics.
-        let _admitted = admitted;
-        let accepting = Box::pin(accept(&worker, stream, &view, index));
+        // Released when the connection ends, and also when its task panics. Not moved: it would be kept twice.
+        let _held = &admitted;
         let Some(accepted) = accepting.await else { return };
         let Some(_of_client) = count_proxied(&worker, &view, index, &accepted) else { return };
         match accepted.class {
@@ -301,6 +301,15 @@ fn begin(worker: &Rc<Worker>, socket: Socket, address: &Address) {
             Some(class) => Box::pin(l4::serve(worker, accepted, view, index, class)).await,
         }
     });
+}
+
+async fn accepted(
+    worker: Rc<Worker>,
+    stream: Stream,
+    view: Viewed,
+    index: ListenerIndex,
+) -> Option<Box<Accepted>> {
+    accept(&worker, stream, &view, index).await
 }
 
 /// Counts a connection by the client address in its PROXY header. `None`: the client has reached its limit, or must

@@ -3,7 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use tidegate::decision::plan::Address;
 use tidegate::server::origin::Origin;
 use tidegate::server::{Options, Running, start};
@@ -11,8 +11,15 @@ use tidegate::server::{Options, Running, start};
 /// Allocations by thread: the number of a thread modulo the length is its place.
 static ALLOCATIONS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
-fn place(thread: i32) -> &'static AtomicU64 {
-    &ALLOCATIONS[thread as usize % ALLOCATIONS.len()]
+/// Bytes allocated and not freed by a thread, likewise.
+static HELD: [AtomicI64; 1024] = [const { AtomicI64::new(0) }; 1024];
+
+fn place(thread: i32) -> usize {
+    thread as usize % ALLOCATIONS.len()
+}
+
+fn here() -> usize {
+    place(rustix::thread::gettid().as_raw_nonzero().get())
 }
 
 struct Counting;
@@ -21,11 +28,13 @@ struct Counting;
 // SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        place(rustix::thread::gettid().as_raw_nonzero().get()).fetch_add(1, Ordering::Relaxed);
+        ALLOCATIONS[here()].fetch_add(1, Ordering::Relaxed);
+        HELD[here()].fetch_add(layout.size() as i64, Ordering::Relaxed);
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD[here()].fetch_sub(layout.size() as i64, Ordering::Relaxed);
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -142,13 +151,30 @@ pub fn allocations(count: u64, batches: usize) -> Vec<u64> {
     let mut stream = TcpStream::connect(proxy.address).unwrap();
     stream.set_nodelay(true).unwrap();
     exchange(&mut stream, 500);
-    let worker = place(worker_thread());
+    let worker = &ALLOCATIONS[place(worker_thread())];
     let mut batch = || {
         let before = worker.load(Ordering::Relaxed);
         exchange(&mut stream, count);
         worker.load(Ordering::Relaxed) - before
     };
     (0..batches).map(|_| batch()).collect()
+}
+
+/// Bytes that the worker's thread holds for each of `count` connections that are idle after an exchange.
+pub fn idle_bytes(count: u32) -> f64 {
+    let proxy = proxy();
+    let connect = || {
+        let mut stream = TcpStream::connect(proxy.address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        exchange(&mut stream, 2);
+        stream
+    };
+    // Some tables are made, or have their final size, after the first ones.
+    let _first: Vec<TcpStream> = (0..600).map(|_| connect()).collect();
+    let worker = &HELD[place(worker_thread())];
+    let before = worker.load(Ordering::Relaxed);
+    let _idle: Vec<TcpStream> = (0..count).map(|_| connect()).collect();
+    (worker.load(Ordering::Relaxed) - before) as f64 / f64::from(count)
 }
 
 /// The number of the worker's thread, by its name.

@@ -62,6 +62,19 @@ fn an_http1_exchange_allocates_its_two_futures_and_nothing_else() {
     assert!(least <= FUTURES * count + 2, "{least} by {count} exchanges on a kept connection");
 }
 
+/// What an idle connection may hold, without the kernel's part and without what an allocator adds. The task of the
+/// connection has 768 bytes of it and its registration with the runtime 256; a field that is added to the connection
+/// or kept across an `await` shows here.
+const IDLE: f64 = 1_400.0;
+
+#[test]
+fn an_idle_connection_is_small() {
+    let bytes = exchange::idle_bytes(400);
+    assert!(bytes > 500.0, "{bytes}: it counts");
+    assert!(bytes < IDLE, "{bytes} bytes");
+    println!("{bytes} bytes for an idle connection");
+}
+
 /// Not a test of its own: the process whose instructions are counted.
 #[test]
 fn the_counted_process() {

@@ -86,7 +86,7 @@ pub fn presented(
     (refusal, why): (Refusal, &str),
 ) -> (Vec<u8>, Vec<u8>) {
     let (_, view, info) = place;
-    let page = page(view, info.listener, record, refusal.status());
+    let page = page(view, info.terms.index, record, refusal.status());
     let (content_type, body) = match page {
         None => (PLAIN, sentence(refusal, why).into_bytes()),
         Some(page) => {
@@ -156,7 +156,7 @@ fn edits_of<'v>(view: &'v View, listener: ListenerIndex, record: &Record) -> &'v
 /// The lines of a local answer after the edits of response fields.
 fn edited(place: Place<'_>, head: &RequestHead, record: &mut Record, lines: &[u8]) -> Vec<u8> {
     let (_, view, info) = place;
-    let edits = edits_of(view, info.listener, record);
+    let edits = edits_of(view, info.terms.index, record);
     let composed = match edits.composed.as_slice() {
         [] => Vec::new(),
         composed => {

@@ -78,7 +78,7 @@ fn challenge(
     info: &ConnectionInfo,
     head: &RequestHead,
 ) -> Option<String> {
-    if !view.plan.listeners.get(info.listener)?.answers_acme {
+    if !view.plan.listeners.get(info.terms.index)?.answers_acme {
         return None;
     }
     worker.shared.challenges.text(head.target().path().strip_prefix(HTTP_PATH)?)
@@ -138,7 +138,7 @@ fn route<'v>(
         return Err(Failure::refuse(Refusal::Misdirected));
     }
     let query = RouteQuery {
-        listener: info.listener,
+        listener: info.terms.index,
         host: head.host(),
         path: head.target().path(),
         method: head.method(),
@@ -168,7 +168,7 @@ fn is_misdirected(view: &View, info: &ConnectionInfo, head: &RequestHead) -> boo
     let Some(sni) = info.agreed.as_ref().and_then(|agreed| agreed.sni.as_deref()) else {
         return false;
     };
-    let secured = view.tls.listener(info.listener);
+    let secured = view.tls.listener(info.terms.index);
     secured.is_some_and(|secured| !secured.names.agree(sni, head.host()))
 }
 

@@ -274,7 +274,7 @@ impl<'v> Exchange<'_, 'v> {
         let Bound { route, class, terms, target, .. } = *self.bound;
         let granted = Granted::of(self.view, class, record);
         let extra = (granted, record.trace.as_deref());
-        let edits = terms.request_edits.at(self.info.listener);
+        let edits = terms.request_edits.at(self.info.terms.index);
         let composed = self.composed(&edits.composed, head, record);
         let host = route.rewrite.as_ref().and_then(|rewrite| rewrite.host.as_deref());
         let way = (host, target.unwrap_or_else(|| head.target().as_str()));
@@ -311,7 +311,7 @@ impl<'v> Exchange<'_, 'v> {
     ) -> Result<Ended<'v>, Failure> {
         let (worker, view, Bound { class, terms, reach, .. }) =
             (self.worker, self.view, *self.bound);
-        let response_edits = terms.response_edits.at(self.info.listener);
+        let response_edits = terms.response_edits.at(self.info.terms.index);
         let composed = self.composed(&response_edits.composed, client.head(), record);
         let resumed = start.resumed();
         let mut request = match resumed {
@@ -339,18 +339,18 @@ impl<'v> Exchange<'_, 'v> {
         let attempt = Attempt {
             worker,
             view,
-            request_edits: terms.request_edits.at(self.info.listener),
+            request_edits: terms.request_edits.at(self.info.terms.index),
             response_edits: edits_with(response_edits, &composed),
             class,
             stratum: stratum(record.route, client.head()),
             selection,
             client: self.client,
             compression: terms.compression.as_deref().filter(|_| !self.bound.is_copy),
-            head_bytes: self.info.response_head,
+            head_bytes: self.info.terms.response_head,
             timeout: timeout.saturating_sub(waited),
-            stream_idle: self.info.timeouts.stream_idle,
+            stream_idle: self.info.terms.timeouts.stream_idle,
             is_call,
-            stall: if is_call { ENDLESS } else { self.info.timeouts.write },
+            stall: if is_call { ENDLESS } else { self.info.terms.timeouts.write },
             idempotent: retryable.idempotent,
             explain: self.identity.explain,
             http3: self.info.http3(),

@@ -138,7 +138,7 @@ async fn send(
         }
         Ok(Ok(_) | Err(_)) | Err(_) => {}
     }
-    record.count(worker, &view, info.listener);
+    record.count(worker, &view, info.terms.index);
     if let Some(trace) = &record.trace {
         trace.send(worker, &view, &copy, &info, &record.facts(&copy.head, info.trusted));
     }

@@ -172,22 +172,22 @@ impl Record {
             bodies: (client.received() + tunnelled.0, self.sent.body + tunnelled.1),
             heads: (client.head().bytes().len() as u64, self.sent.heads),
         };
-        info.cells.bytes_in.add(bytes.bodies.0);
-        info.cells.bytes_out.add(bytes.bodies.1);
-        info.cells.head_bytes_in.add(bytes.heads.0);
-        info.cells.head_bytes_out.add(bytes.heads.1);
+        info.terms.cells.bytes_in.add(bytes.bodies.0);
+        info.terms.cells.bytes_out.add(bytes.bodies.1);
+        info.terms.cells.head_bytes_in.add(bytes.heads.0);
+        info.terms.cells.head_bytes_out.add(bytes.heads.1);
         if let Some(refusal) = self.refusal {
-            info.cells.refusals[refusal].add(1);
+            info.terms.cells.refusals[refusal].add(1);
             if let Some(class) = self.class.filter(|_| self.unplaced) {
                 let (client, id) =
                     (info.client(client.head()), self.request_id(client.head(), info.trusted));
-                withheld::note(worker, view, (info.listener, class), refusal, client, &id);
+                withheld::note(worker, view, (info.terms.index, class), refusal, client, &id);
             }
         }
         if let Some(aborted) = self.aborted {
-            info.cells.aborted[aborted].add(1);
+            info.terms.cells.aborted[aborted].add(1);
         }
-        let duration = self.count(worker, view, info.listener);
+        let duration = self.count(worker, view, info.terms.index);
         self.tell_decision(worker, view, client, info);
         if worker.log.is_on() {
             self.log(worker, view, client, info, bytes, duration);
@@ -252,7 +252,7 @@ impl Record {
             method: head.method().to_owned(),
             host: head.authority().to_owned(),
             path: path.chars().take(PATH_MAX).collect(),
-            listener: info.listener,
+            listener: info.terms.index,
             route: self.route,
             class,
             selection: self.selection,
@@ -313,7 +313,7 @@ impl Record {
         let agent = head.value(crate::http::field::Role::UserAgent).unwrap_or_default();
         worker.log.write(&Line {
             time: clock::rfc3339(clock::since_epoch()).into(),
-            listener: &info.name,
+            listener: &info.terms.name,
             client: info.client(head).to_string().into(),
             method: head.method().into(),
             host: head.authority().into(),

@@ -77,7 +77,7 @@ impl<'a> Identity<'a> {
             peer: &info.peer_text,
             scheme: info.scheme(),
             trusted: info.trusted,
-            received: if info.via { received(protocol) } else { "" },
+            received: if info.terms.via { received(protocol) } else { "" },
             client_cert: info.client_cert(),
             ids,
             is_copy,

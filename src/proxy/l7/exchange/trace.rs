@@ -249,7 +249,7 @@ fn exchange_span<C: Client>(
         client: info.client(head).to_string(),
         user_agent: cut(&String::from_utf8_lossy(agent)),
         request_id: cut(&facts.request_id),
-        listener: info.name.clone(),
+        listener: info.terms.name.clone(),
         route: facts.route.map_or(String::new(), |at| view.plan.routes.route(at).name.clone()),
         service: service.cloned().unwrap_or_default(),
         cluster: facts.selection.map_or((String::new(), ""), |(cluster, _, why)| {

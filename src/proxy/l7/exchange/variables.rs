@@ -95,7 +95,7 @@ impl<'a> Values<'a> {
             Variable::Query => text(target.query().trim_start_matches('?')),
             Variable::Uri => text(target.as_str()),
             Variable::RequestId => out.extend_from_slice(self.request_id()),
-            Variable::Listener => text(&info.name),
+            Variable::Listener => text(&info.terms.name),
             Variable::Route => text(self.route.map_or("", |route| &plan.routes.route(route).name)),
             Variable::Service => text(self.class.map_or("", |class| &plan.service_of(class).name)),
             Variable::Cluster => text(self.cluster.map_or("", |one| &plan.clusters[one].name)),

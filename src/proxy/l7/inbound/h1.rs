@@ -4,17 +4,20 @@ use super::body_rate::Rate;
 use super::h1_body::{BodyState, H1Body};
 use super::h1_response::H1Response;
 use crate::decision::plan::ListenerTimeouts;
+use crate::decision::units::Timestamp;
 use crate::http::request::RequestHead;
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, Version, Violation};
 use crate::os::clock;
 use crate::os::stream::Stream;
 use crate::proxy::body::{self, Backpressure, Piece, Rest, Sink, Source};
+use crate::proxy::boxed::boxed;
 use crate::proxy::buffer::{Buffer, give_back_scratch, lend_scratch};
-use crate::proxy::deadline::Watch;
+use crate::proxy::deadline::{Late, Watch};
 use crate::proxy::l7::client::{Client, Local, Response};
 use crate::proxy::worker::Worker;
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,7 +44,8 @@ pub struct H1 {
     read_watch: Watch,
     write_watch: Watch,
     timeouts: Rc<ListenerTimeouts>,
-    date: Rc<str>,
+    /// `None` while the connection is idle.
+    date: Option<Rc<str>>,
 }
 
 /// The start of the connection preface of HTTP/2 with prior knowledge (RFC 9113 §3.4); it is not an HTTP/1 method.
@@ -63,6 +67,24 @@ pub enum NoRequest {
     Http2,
 }
 
+/// The reading of one head.
+#[derive(Debug)]
+struct Reading {
+    scanner: Scanner,
+    /// Whether an empty line before the request was skipped.
+    skipped: bool,
+    /// The time of the first byte.
+    begun: Timestamp,
+    /// Whether it is the connection's first request.
+    first: bool,
+}
+
+impl Reading {
+    fn begin(now: Timestamp, first: bool) -> Reading {
+        Reading { scanner: Scanner::default(), skipped: false, begun: now, first }
+    }
+}
+
 impl H1 {
     /// A client on a newly accepted connection.
     #[must_use]
@@ -81,63 +103,99 @@ impl H1 {
             read_watch: watches.0,
             write_watch: watches.1,
             timeouts,
-            date: Rc::from(""),
+            date: None,
         }
     }
 
-    /// Waits for a request and reads its head. `first` is true for the first request of the
-    /// connection.
+    /// Waits for a request and reads its head. `first` is true for the first request of the connection. An `async`
+    /// block: an `async fn` would keep each argument twice while the connection is idle.
     ///
     /// # Errors
     /// [`NoRequest`].
-    pub async fn next_request(
-        &mut self,
-        worker: &Worker,
-        limits: &Limits,
+    pub fn next_request<'a>(
+        &'a mut self,
+        worker: &'a Worker,
+        limits: &'a Limits,
         first: bool,
-    ) -> Result<(), NoRequest> {
-        let patience = if first { self.timeouts.first_byte } else { self.timeouts.idle };
-        let head_patience = self.timeouts.head;
-        let (reader, _) = self.stream.split();
-        let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
-        if source.data().is_empty() {
-            // The first request of a connection may already be in the kernel: this wait does not count as idle.
-            self.read_watch.set_idle(!first);
-            let read = source.more(patience).await;
-            self.read_watch.set_idle(false);
-            if !matches!(read, Ok(1..)) {
-                return Err(NoRequest::Over);
-            }
-        }
-        let mut scanner = Scanner::default();
-        // At most one empty line before a request (RFC 9112 §2.2).
-        let mut skipped = false;
-        let begun = worker.about_now();
-        loop {
-            let begun_so = |data: &[u8]| first && HTTP2_PREFACE.starts_with(data);
-            if first && source.data().starts_with(HTTP2_PREFACE) {
-                return Err(NoRequest::Http2);
-            }
-            if !skipped && source.data().starts_with(b"\r\n") {
-                source.used(2);
-                skipped = true;
-                scanner = Scanner::default();
-            }
-            let may_be_blank = !skipped && matches!(source.data(), [] | [b'\r']);
-            if !may_be_blank && !begun_so(source.data()) {
-                let scan = scanner.advance(source.data(), limits).map_err(NoRequest::Refused)?;
-                if let Scan::Complete(end) = scan {
-                    let data = source.data().get(..end).unwrap_or_default();
-                    let head = self.head.get_or_insert_with(|| worker.lend_head());
-                    head.read(data, limits).map_err(NoRequest::Refused)?;
-                    source.used(end);
-                    break;
+    ) -> impl Future<Output = Result<(), NoRequest>> + 'a {
+        async move {
+            if self.buffer.is_none() {
+                let patience = if first { self.timeouts.first_byte } else { self.timeouts.idle };
+                // The first request of a connection may already be in the kernel: this wait does not count as idle.
+                self.read_watch.set_idle(!first);
+                let received = self.received_some(patience).await;
+                self.read_watch.set_idle(false);
+                if !matches!(received, Ok(Ok(1..))) {
+                    return Err(NoRequest::Over);
                 }
             }
+            let mut reading = Reading::begin(worker.about_now(), first);
+            // Most heads arrive in one piece; an idle connection holds no memory for the others.
+            if !self.scan(&mut reading, worker, limits)? {
+                boxed(|| self.read_on(reading, worker, limits)).await?;
+            }
+            self.keep = self.request().keep_alive;
+            Ok(())
+        }
+    }
+
+    /// Waits for bytes of a request.
+    fn received_some(
+        &mut self,
+        patience: Duration,
+    ) -> impl Future<Output = Result<io::Result<usize>, Late>> {
+        let (reader, _) = self.stream.split();
+        let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
+        self.read_watch.within(patience, poll_fn(move |context| source.poll_more(context)))
+    }
+
+    /// Reads a head from the bytes received so far; returns whether it is complete.
+    fn scan(
+        &mut self,
+        reading: &mut Reading,
+        worker: &Worker,
+        limits: &Limits,
+    ) -> Result<bool, NoRequest> {
+        let first = reading.first;
+        let (reader, _) = self.stream.split();
+        let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
+        if first && source.data().starts_with(HTTP2_PREFACE) {
+            return Err(NoRequest::Http2);
+        }
+        // At most one empty line before a request (RFC 9112 §2.2).
+        if !reading.skipped && source.data().starts_with(b"\r\n") {
+            source.used(2);
+            reading.skipped = true;
+            reading.scanner = Scanner::default();
+        }
+        let may_be_blank = !reading.skipped && matches!(source.data(), [] | [b'\r']);
+        let may_be_http2 = first && HTTP2_PREFACE.starts_with(source.data());
+        if may_be_blank || may_be_http2 {
+            return Ok(false);
+        }
+        let scan = reading.scanner.advance(source.data(), limits).map_err(NoRequest::Refused)?;
+        let Scan::Complete(end) = scan else { return Ok(false) };
+        let data = source.data().get(..end).unwrap_or_default();
+        let head = self.head.get_or_insert_with(|| worker.lend_head());
+        head.read(data, limits).map_err(NoRequest::Refused)?;
+        source.used(end);
+        Ok(true)
+    }
+
+    /// Receives the rest of a head.
+    async fn read_on(
+        &mut self,
+        mut reading: Reading,
+        worker: &Worker,
+        limits: &Limits,
+    ) -> Result<(), NoRequest> {
+        loop {
+            let (reader, _) = self.stream.split();
+            let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
             source.fit();
             source.widen(limits.head_bytes);
             // The deadline counts from the first byte and is absolute: further bytes do not extend it.
-            let left = head_patience.saturating_sub(worker.about_now().since(begun));
+            let left = self.timeouts.head.saturating_sub(worker.about_now().since(reading.begun));
             match source.more(left).await {
                 Ok(0) => return Err(NoRequest::Over),
                 Ok(_) => {}
@@ -146,9 +204,10 @@ impl H1 {
                 }
                 Err(_) => return Err(NoRequest::Over),
             }
+            if self.scan(&mut reading, worker, limits)? {
+                return Ok(());
+            }
         }
-        self.keep = self.request().keep_alive;
-        Ok(())
     }
 
     /// Ignores an upgrade that the listener does not permit.
@@ -168,7 +227,7 @@ impl H1 {
         self.body.limit = body_limit;
         self.body.rate = Rate::of(rate_min);
         self.body.trailers.clear();
-        self.date = date;
+        self.date = Some(date);
     }
 
     /// Ends the exchange and returns its borrowed buffers.
@@ -177,6 +236,7 @@ impl H1 {
             worker.give_back(head);
         }
         give_back_scratch(std::mem::take(&mut self.out));
+        self.date = None;
     }
 
     /// Whether the request was read to its end.
@@ -217,7 +277,7 @@ impl H1 {
     pub async fn linger(&mut self) {
         let (reader, mut writer) = self.stream.split();
         // Under TLS the end is a record, which a client that does not read could delay forever.
-        let end = std::future::poll_fn(|context| writer.poll_shutdown(context));
+        let end = poll_fn(|context| writer.poll_shutdown(context));
         if !matches!(self.write_watch.within(Duration::from_secs(1), end).await, Ok(Ok(()))) {
             return;
         }
@@ -240,7 +300,7 @@ impl H1 {
     /// # Errors
     /// When the client is gone.
     pub async fn refuse(&mut self, answer: &Local<'_>, date: Rc<str>) -> io::Result<()> {
-        self.date = date;
+        self.date = Some(date);
         self.out = lend_scratch();
         let head_only = self.request().is_head();
         self.head = None;
@@ -296,7 +356,7 @@ impl Client for H1 {
             head_only,
             expectant,
             is_last: false,
-            date: &self.date,
+            date: self.date.as_deref().unwrap_or_default(),
         };
         (head, body, response)
     }

@@ -18,68 +18,78 @@ use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
 use std::rc::Rc;
 
-/// Serves one accepted connection of an http listener.
-pub async fn serve(
+/// Serves one accepted connection of an http listener. An `async` block keeps the client once; an `async fn` would keep
+/// what it moves or lends twice, as long as the connection is idle.
+pub fn serve(
     worker: Rc<Worker>,
     accepted: Box<Accepted>,
     view: Viewed,
     index: ListenerIndex,
-) {
-    let agreed = accepted.stream.agreed();
-    let mut info = ConnectionInfo::of(&worker, &view, index, accepted.origin, agreed);
-    // The client authorities at the time when the connection was accepted.
-    info.clients = accepted.clients;
-    let mut info = Rc::new(info);
-    let stream = accepted.stream;
-    drop(view);
-    if info.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
-        return Box::pin(h2_connection::serve(&worker, stream, None, info)).await;
-    }
-    let watches = (worker.deadlines.watch(), worker.deadlines.watch());
-    let mut client = H1::new(stream, watches, info.timeouts.clone());
-    let mut first = true;
-    while client.keep {
-        let read = client.next_request(&worker, info.limits(), first).await;
-        if let Err(NoRequest::Http2) = read {
-            // The client uses HTTP/2 with prior knowledge; over TLS, ALPN decides.
-            let (stream, buffer) = (client.stream, client.buffer);
-            return Box::pin(h2_connection::serve(&worker, stream, buffer, info)).await;
+) -> impl Future<Output = ()> {
+    let (mut client, mut info) = opened(&worker, accepted, view, index);
+    async move {
+        if info.agreed.as_ref().is_some_and(|agreed| agreed.is_http2) {
+            return Box::pin(h2_connection::serve(&worker, client.stream, None, info)).await;
         }
-        if let Err(no_request) = read {
-            Box::pin(refuse(&worker, &mut client, &info, no_request)).await;
-            break;
+        let mut first = true;
+        while client.keep {
+            let read = client.next_request(&worker, info.limits(), first).await;
+            if let Err(NoRequest::Http2) = read {
+                // The client uses HTTP/2 with prior knowledge; over TLS, ALPN decides.
+                let (stream, buffer) = (client.stream, client.buffer);
+                return Box::pin(h2_connection::serve(&worker, stream, buffer, info)).await;
+            }
+            if let Err(no_request) = read {
+                Box::pin(refuse(&worker, &mut client, &info, no_request)).await;
+                break;
+            }
+            first = false;
+            let view = worker.view();
+            if !keep_up(&worker, &view, &mut info) {
+                // The listener was removed: its routes no longer exist.
+                let gone = "the listener was removed by a reload";
+                Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Draining, gone)).await;
+                break;
+            }
+            let scarcity = worker.shared.scarcity();
+            if scarcity >= Scarcity::Refuse {
+                let why = "the proxy is short of memory or descriptors";
+                Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Overloaded, why)).await;
+                break;
+            }
+            let kept = scarcity == Scarcity::None && !worker.shared.is_draining();
+            client.keep = client.keep && kept;
+            client.limit_upgrade(&info.terms.upgrades);
+            let (body_limit, body_rate) = info.body_bounds();
+            client.begin(body_limit, body_rate, worker.date());
+            // Boxed: an idle connection holds no memory for an exchange.
+            let exchange = boxed(|| one_exchange(&worker, &view, &mut client, &info));
+            if let Some(upgraded) = exchange.await {
+                return Box::pin(tunnel(&worker, &view, client, &info, upgraded)).await;
+            }
+            client.finish(&worker);
         }
-        first = false;
-        let view = worker.view();
-        if !keep_up(&worker, &view, &mut info) {
-            // The listener was removed: its routes no longer exist.
-            let gone = "the listener was removed by a reload";
-            Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Draining, gone)).await;
-            break;
-        }
-        let scarcity = worker.shared.scarcity();
-        if scarcity >= Scarcity::Refuse {
-            let why = "the proxy is short of memory or descriptors";
-            Box::pin(refuse_as(&worker, &mut client, &info, Refusal::Overloaded, why)).await;
-            break;
-        }
-        let kept = scarcity == Scarcity::None && !worker.shared.is_draining();
-        client.keep = client.keep && kept;
-        client.limit_upgrade(&info.upgrades);
-        let (body_limit, body_rate) = info.body_bounds();
-        client.begin(body_limit, body_rate, worker.date());
-        // Boxed: an idle connection holds no memory for an exchange.
-        let exchange = boxed(|| one_exchange(&worker, &view, &mut client, &info));
-        if let Some((upgraded, record)) = exchange.await {
-            return Box::pin(tunnel(&worker, &view, client, &info, *upgraded, record)).await;
+        let unread = !client.is_drained() || client.buffer.is_some();
+        if !client.aborted && (unread || !client.keep) {
+            Box::pin(client.linger()).await;
         }
         client.finish(&worker);
     }
-    let unread = !client.is_drained() || client.buffer.is_some();
-    if !client.aborted && (unread || !client.keep) {
-        Box::pin(client.linger()).await;
-    }
-    client.finish(&worker);
+}
+
+/// The client and its connection's properties.
+fn opened(
+    worker: &Rc<Worker>,
+    accepted: Box<Accepted>,
+    view: Viewed,
+    index: ListenerIndex,
+) -> (H1, Rc<ConnectionInfo>) {
+    let Accepted { stream, origin, clients, .. } = *accepted;
+    let mut info = ConnectionInfo::of(worker, &view, index, origin, stream.agreed());
+    // The client authorities at the time when the connection was accepted.
+    info.clients = clients;
+    let watches = (worker.deadlines.watch(), worker.deadlines.watch());
+    (H1::new(stream, watches, info.terms.timeouts.clone()), Rc::new(info))
 }
 
 async fn one_exchange(
@@ -87,7 +97,7 @@ async fn one_exchange(
     view: &Viewed,
     client: &mut H1,
     info: &ConnectionInfo,
-) -> Option<(Box<Upgraded>, Record)> {
+) -> Option<Box<(Upgraded, Record)>> {
     let mut record = Record::begin(worker.now());
     if info.is_too_large(client.head()) {
         answer::refuse((worker, view, info), client, Refusal::BodyTooLarge, "", &mut record).await;
@@ -96,7 +106,7 @@ async fn one_exchange(
     }
     match entry::serve(worker, view, client, info, &mut record).await {
         After::Next => {}
-        After::Tunnel(upgraded) => return Some((upgraded, record)),
+        After::Tunnel(upgraded) => return Some(Box::new((*upgraded, record))),
     }
     record.finish(worker, view, client, info, (0, 0));
     if client.keep && !client.is_drained() {
@@ -123,7 +133,7 @@ async fn refuse_as(
     refusal: Refusal,
     why: &str,
 ) {
-    info.cells.refusals[refusal].add(1);
+    info.terms.cells.refusals[refusal].add(1);
     let view = worker.view();
     // After a reload the listener may have another index, or be gone.
     let (lines, body) = match view.generation == info.generation() {
@@ -146,15 +156,14 @@ async fn tunnel(
     view: &Viewed,
     client: H1,
     info: &ConnectionInfo,
-    upgraded: Upgraded,
-    record: Record,
+    upgraded: Box<(Upgraded, Record)>,
 ) {
     let mut client = client;
-    let Upgraded { connection, counts, meter } = upgraded;
+    let (Upgraded { connection, counts, meter }, record) = *upgraded;
     let (mut stream, mut buffer, held) = connection.into_stream();
     let patience = Patience {
         idle: std::time::Duration::from_secs(86_400 * 30),
-        half_close: info.timeouts.half_close,
+        half_close: info.terms.timeouts.half_close,
         write: std::time::Duration::from_secs(86_400),
     };
     client.stream.keep_alive();

@@ -42,7 +42,7 @@ pub async fn serve(
     let watch = worker.deadlines.watch();
     let (stream, outbox) = coalesced(stream, buffer);
     let shaking = outbox.with(builder(&info).handshake(stream));
-    let Ok(Ok(mut connection)) = watch.within(info.timeouts.first_byte, shaking).await else {
+    let Ok(Ok(mut connection)) = watch.within(info.terms.timeouts.first_byte, shaking).await else {
         return;
     };
     let account = Rc::new(Account::default());
@@ -89,7 +89,7 @@ pub async fn serve(
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
         account.note_scarce(scarce);
-        let idle = account.active() == 0 && now.since(life.idle_since) >= info.timeouts.idle;
+        let idle = account.active() == 0 && now.since(life.idle_since) >= info.terms.timeouts.idle;
         if life.leaving.is_none() && (worker.shared.is_draining() || scarce || idle) {
             // Requests that arrive before the client has received GOAWAY are still served.
             connection.graceful_shutdown();
@@ -118,7 +118,7 @@ impl Life {
     fn look(&self, info: &ConnectionInfo) -> Duration {
         match self.leaving {
             Some(_) => LAST_FRAMES,
-            None => LOOK.min(info.timeouts.idle),
+            None => LOOK.min(info.terms.timeouts.idle),
         }
     }
 
@@ -126,7 +126,7 @@ impl Life {
     /// nothing within the write timeout.
     fn has_left(&self, now: Timestamp, has_streams: bool, info: &ConnectionInfo) -> bool {
         let stalled =
-            |since: Timestamp| now.since(since.max(self.idle_since)) >= info.timeouts.write;
+            |since: Timestamp| now.since(since.max(self.idle_since)) >= info.terms.timeouts.write;
         self.leaving.is_some_and(|since| !has_streams || stalled(since))
     }
 }
@@ -136,7 +136,7 @@ fn count_failure(worker: &Worker, info: &ConnectionInfo, error: &h2::Error) {
     tracing::debug!(%error, "HTTP/2 client connection failed");
     match blame(error) {
         Some(Refusal::RateLimited) => info.blame(worker),
-        Some(refusal) => info.cells.refusals[refusal].add(1),
+        Some(refusal) => info.terms.cells.refusals[refusal].add(1),
         None => {}
     }
 }
@@ -208,7 +208,7 @@ fn begin(
         stream,
         respond,
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts: info.timeouts.clone(),
+        timeouts: info.terms.timeouts.clone(),
         limit: parsed.limit,
         rate_min: parsed.rate_min,
         date: worker.date(),

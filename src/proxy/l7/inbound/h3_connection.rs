@@ -32,7 +32,8 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
     let mut builder = h3::server::builder();
     builder.max_field_section_size(limit).send_grease(false);
     let building = builder.build(h3_quinn::Connection::new(quic.clone()));
-    let Ok(Ok(mut connection)) = watch.within(info.timeouts.first_byte, building).await else {
+    let Ok(Ok(mut connection)) = watch.within(info.terms.timeouts.first_byte, building).await
+    else {
         return;
     };
     let account = Rc::new(Account::default());
@@ -40,7 +41,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
     let mut leaving = false;
     watch.set_idle(true);
     loop {
-        let look = if leaving { LAST_FRAMES } else { LOOK.min(info.timeouts.idle) };
+        let look = if leaving { LAST_FRAMES } else { LOOK.min(info.terms.timeouts.idle) };
         let next = watch.within(look, connection.accept()).await;
         let now = worker.about_now();
         account.forgive(now.since(judged));
@@ -64,7 +65,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
                 return;
             }
             Err(_) if leaving && account.active() == 0 => {
-                if now.since(idle_since) < DELIVERY.min(info.timeouts.idle) {
+                if now.since(idle_since) < DELIVERY.min(info.terms.timeouts.idle) {
                     delivered(quic).await;
                 }
                 return;
@@ -81,7 +82,7 @@ pub async fn serve(worker: &Rc<Worker>, quic: &quinn::Connection, mut info: Rc<C
         }
         let scarce = worker.shared.scarcity() >= Scarcity::NoKeepAlive;
         account.note_scarce(scarce);
-        let idle = account.active() == 0 && now.since(idle_since) >= info.timeouts.idle;
+        let idle = account.active() == 0 && now.since(idle_since) >= info.terms.timeouts.idle;
         if !leaving && (worker.shared.is_draining() || scarce || idle) {
             say_goodbye(&mut connection).await;
             watch.set_idle(false);
@@ -134,7 +135,7 @@ fn begin(
                 one(&worker, &view, &info, (client, refusal), (account, active)).await;
             }
             Err(Some(refusal)) => {
-                info.cells.refusals[refusal].add(1);
+                info.terms.cells.refusals[refusal].add(1);
                 account.broke_off();
             }
             Err(None) => {}
@@ -165,7 +166,7 @@ async fn read(
     quic: &quinn::Connection,
     resolver: Resolver,
 ) -> Result<(H3, Option<streams::Refused>), Option<Refusal>> {
-    let resolving = tokio::time::timeout(info.timeouts.head, resolver.resolve_request());
+    let resolving = tokio::time::timeout(info.terms.timeouts.head, resolver.resolve_request());
     let (request, stream) = match resolving.await {
         Ok(Ok(resolved)) => resolved,
         // The crate has answered it, and has no details.
@@ -178,7 +179,8 @@ async fn read(
     // The first piece, or the end, shows whether a body follows.
     let waits =
         [http::Method::GET, http::Method::HEAD, http::Method::DELETE, http::Method::OPTIONS];
-    let span = if waits.contains(&parts.method) { info.timeouts.head } else { Duration::ZERO };
+    let span =
+        if waits.contains(&parts.method) { info.terms.timeouts.head } else { Duration::ZERO };
     let first = first(&mut receiver, span).await;
     let ends = matches!(first, First::End);
     let parsed = streams::request(worker, info, account, &parts, ends, None);
@@ -196,7 +198,7 @@ async fn read(
         sender,
         quic: quic.clone(),
         watches: (worker.deadlines.watch(), worker.deadlines.watch()),
-        timeouts: info.timeouts.clone(),
+        timeouts: info.terms.timeouts.clone(),
         limit,
         rate_min,
         date: worker.date(),

@@ -227,7 +227,7 @@ pub fn request(
         Err(Wrong::Refused(violation)) => Err(violation),
         Err(Wrong::Malformed(why)) => {
             tracing::debug!(why, "HTTP/2 or HTTP/3 request rejected: {why}");
-            info.cells.refusals[Refusal::BadRequest].add(1);
+            info.terms.cells.refusals[Refusal::BadRequest].add(1);
             account.broke_off();
             return None;
         }
