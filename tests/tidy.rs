@@ -200,6 +200,25 @@ fn modules_import_only_permitted_modules() {
 }
 
 #[test]
+fn the_picture_of_the_modules_has_each_below_those_that_import_it() {
+    let page = read("docs/architecture.md");
+    let picture = page.split("```text\n  cli ").nth(1).unwrap().split("```").next().unwrap();
+    let mut rows = BTreeMap::new();
+    for (row, line) in format!("  cli {picture}").lines().enumerate() {
+        // What follows is the description of the row.
+        let names: String = line.chars().take(60).collect();
+        rows.extend(names.split_whitespace().map(|name| (name.to_owned(), row)));
+    }
+    let known: BTreeSet<String> = MAY_USE.iter().map(|(room, _)| (*room).to_owned()).collect();
+    assert_eq!(rows.keys().cloned().collect::<BTreeSet<_>>(), known);
+    for (room, allowed) in MAY_USE {
+        for below in *allowed {
+            assert!(rows[*below] > rows[*room], "`{room}` imports `{below}`");
+        }
+    }
+}
+
+#[test]
 fn the_modules_of_l7_import_in_one_direction() {
     let is_room = |name: &str| L7_MAY_USE.iter().any(|(room, _)| !name.is_empty() && *room == name);
     let l7 = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/proxy/l7");
