@@ -5,7 +5,7 @@ fresh_debian() {
     if [ ! -s "$archive" ]; then
         command -v mmdebstrap >/dev/null || { echo "mmdebstrap is missing: apt-get install mmdebstrap" >&2; exit 1; }
         mkdir -p target/package
-        mmdebstrap --quiet --variant=minbase --include=curl,ca-certificates bookworm "$archive.new" \
+        mmdebstrap --quiet --format=tar --variant=minbase --include=curl,ca-certificates bookworm "$archive.new" \
             "${DEBIAN_MIRROR:-http://deb.debian.org/debian}"
         mv "$archive.new" "$archive"
     fi
