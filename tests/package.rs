@@ -14,6 +14,7 @@ mod files;
 use files::{read, root};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tidegate::config::load;
 
 /// Runs a program; `None` if it is not installed and may be missing.
@@ -61,7 +62,7 @@ fn the_unit_exposes_little() {
 #[test]
 fn the_scripts_are_valid() {
     let mut count = 0;
-    for folder in ["config/package", "docker"] {
+    for folder in ["config/package", "docker", "docs"] {
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -77,11 +78,12 @@ fn the_scripts_are_valid() {
     assert!(count >= 10, "{count}");
 }
 
-/// What `make TARGET` says with these programs before all others; each is a shell script.
-fn make(target: &str, programs: &[(&str, &str)]) -> (bool, String) {
+/// What `make TARGET` says with these programs before those of `path`; each is a shell script.
+fn make(target: &str, programs: &[(&str, &str)], path: &str) -> (bool, String) {
     use std::os::unix::fs::PermissionsExt;
-    let folder =
-        std::env::temp_dir().join(format!("tidegate-make-{}-{target}", std::process::id()));
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("tidegate-make-{}-{call}", std::process::id()));
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
     for (name, script) in programs {
@@ -89,7 +91,7 @@ fn make(target: &str, programs: &[(&str, &str)]) -> (bool, String) {
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{path}", folder.display());
     let command = Command::new("make")
         .args(["--no-print-directory", target])
         .env("PATH", path)
@@ -107,18 +109,65 @@ fn make(target: &str, programs: &[(&str, &str)]) -> (bool, String) {
 #[test]
 fn make_says_in_one_line_what_is_missing() {
     let new = r#"[ "$1" = --version ] && echo "cargo 1.99.0 (x 2030-01-01)""#;
+    let path = std::env::var("PATH").unwrap();
     let table = [
         (r#"[ "$1" = --version ] && echo "cargo 1.80.1 (x 2024-01-01)""#, "rustup update"),
         ("exit 127", "https://rustup.rs"),
         (new, "connect to the network"),
     ];
     for (cargo, part) in table {
-        let (is_ok, said) = make("rust", &[("cargo", cargo)]);
-        let ours: Vec<_> = said.lines().filter(|line| !line.starts_with("make: ***")).collect();
-        assert!(!is_ok && ours.len() == 1 && ours[0].contains(part), "{cargo}: {said}");
+        let (is_ok, said) = make("rust", &[("cargo", cargo)], &path);
+        is_one_line_with(part, is_ok, &said);
     }
-    let (is_ok, said) = make("rust", &[("cargo", &format!("{new}\nexit 0"))]);
+    let (is_ok, said) = make("rust", &[("cargo", &format!("{new}\nexit 0"))], &path);
     assert!(is_ok, "{said}");
+}
+
+#[track_caller]
+fn is_one_line_with(part: &str, is_ok: bool, said: &str) {
+    let ours: Vec<_> = said.lines().filter(|line| !line.starts_with("make: ***")).collect();
+    assert!(!is_ok && ours.len() == 1 && ours[0].contains(part), "{part}: {said}");
+}
+
+#[test]
+fn make_says_in_one_line_what_it_cannot_install() {
+    // A machine without a C compiler and without sudo.
+    let folder = std::env::temp_dir().join(format!("tidegate-bare-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for program in ["cut", "make", "sed", "sh", "sort", "uname"] {
+        let real = ["/usr/bin", "/bin"].map(|place| Path::new(place).join(program));
+        let real = real.iter().find(|path| path.exists()).unwrap();
+        std::os::unix::fs::symlink(real, folder.join(program)).unwrap();
+    }
+    let cargo = ("cargo", "echo 'cargo 1.99.0 (x 2030-01-01)'");
+    let table = [
+        ("echo 1000", "sudo is missing: run `apt-get install build-essential` as root"),
+        ("echo 0", "(no network, or not Debian?): install build-essential yourself"),
+    ];
+    for (id, part) in table {
+        let programs = [cargo, ("id", id), ("apt-get", "exit 100")];
+        let (is_ok, said) = make("rust", &programs, folder.to_str().unwrap());
+        is_one_line_with(part, is_ok, &said);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_download_of_make_fails_in_one_line() {
+    let makefile = read("Makefile");
+    let lines = makefile.replace("\\\n", " ");
+    let downloads = ["pip install", "npm ", "$(CARGO) install", "rustup component"];
+    let mut count = 0;
+    for line in lines.lines().filter(|line| line.starts_with(['\t', ' ']) || line.contains(" = @"))
+    {
+        let is_tool = line.contains("$(call debian,");
+        if !is_tool && downloads.iter().any(|words| line.contains(words)) {
+            count += 1;
+            let may_fail = line.contains("goes on without it");
+            assert!(may_fail || line.contains("$(call or_offline,"), "{line}");
+        }
+    }
+    assert!(count >= 6, "{count}");
 }
 
 /// The values of `run:` of a workflow.
@@ -147,6 +196,41 @@ fn the_workflow_calls_make_alone() {
     for machine in ["ubuntu-24.04 }", "ubuntu-24.04-arm }"] {
         assert!(workflow.contains(machine), "{machine}");
     }
+    // The tools of `make test` have the names of Debian's packages.
+    let container = format!("image: \"rust:{}-bookworm\"", manifest("rust-version"));
+    assert_eq!(workflow.matches(&container).count(), 2, "{container}");
+}
+
+/// A value of Cargo.toml's first section.
+fn manifest(key: &str) -> String {
+    let text = read("Cargo.toml");
+    let rest = text.split(&format!("\n{key} = \"")).nth(1).unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn the_documents_name_this_version_and_the_oldest_rust() {
+    let (version, rust) = (manifest("version"), manifest("rust-version"));
+    let mut count = 0;
+    for page in ["README.md", "CONTRIBUTING.md", "docs/kubernetes.md", "docs/systemd.md"] {
+        let text = read(page);
+        let marks =
+            ["tidegate-", "tidegate_", "tidegate:", "The version is "].map(|mark| (mark, &version));
+        for (mark, value) in marks.into_iter().chain([("Rust ", &rust)]) {
+            for rest in text
+                .split(mark)
+                .skip(1)
+                .filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            {
+                count += 1;
+                assert!(
+                    rest.starts_with(value.as_str()),
+                    "{page}: `{mark}` is not followed by {value}"
+                );
+            }
+        }
+    }
+    assert!(count >= 8, "{count}");
 }
 
 #[test]
@@ -186,11 +270,7 @@ fn the_image_runs_without_root_and_asks_its_own_health() {
     ] {
         assert!(docker.contains(part), "{part}");
     }
-    let rust = read("Cargo.toml");
-    let version = rust.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
-    assert!(
-        docker.contains(&format!("FROM rust:{version}-")),
-        "the image's Rust is the oldest allowed"
-    );
+    let rust = format!("rust:{}-bookworm", manifest("rust-version"));
+    assert!(docker.contains(&format!("FROM {rust} ")), "the image's Rust is the oldest allowed");
     assert!(read("docker/rootfs.sh").contains("/etc/ssl/certs/ca-certificates.crt"));
 }
