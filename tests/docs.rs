@@ -160,7 +160,7 @@ fn wrong_command(line: &str, help: &BTreeMap<String, String>, makefile: &str) ->
     if program == "make" {
         let is_target =
             |word: &str| makefile.lines().any(|line| line.starts_with(&format!("{word}:")));
-        let mut targets = words.take_while(|word| !word.contains('='));
+        let mut targets = words.take_while(|word| !word.contains('=') && *word != "&&");
         return targets
             .find(|word| !is_target(word))
             .map(|word| format!("no target `{word}`: {line}"));

@@ -1,9 +1,9 @@
-//! The requests of the task pages: a page's example runs before a small application, and each curl gets the statuses
-//! that its comment states.
+//! The README and the quick start, followed line by line; and the requests of the task pages: a page's example runs
+//! before a small application, and each curl gets the statuses that its comment states.
 
 use super::documents;
 use super::examples::{Workshop, blocks, value};
-use super::files::read;
+use super::files::{read, root};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
@@ -139,4 +139,91 @@ fn the_requests_of_the_task_pages_get_the_statuses_that_the_pages_state() {
         }
     }
     assert!(count >= 4, "{count}");
+}
+
+/// An address that is free now.
+fn free() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Verbs that ask the proxy at the address of the admin API.
+const ASK: &[&str] = &["clusters", "drain", "undrain", "status", "why"];
+
+/// Runs the command lines of a page in their order, with addresses that are free; its applications run here.
+fn follow(document: &str) {
+    let workshop = Workshop::new("first");
+    std::os::unix::fs::symlink(root().join("config"), workshop.0.join("config")).unwrap();
+    std::fs::remove_file(workshop.0.join("token")).unwrap();
+    let (application, web, admin) = (application().to_string(), free(), free());
+    let here = |text: &str| {
+        let text = text.replace("127.0.0.1:8080", &web).replace("127.0.0.1:9901", &admin);
+        let text = text.replace("10.0.0.11:8080", &application);
+        text.replace("https://app.example.com", &format!("http://{application}"))
+    };
+    let edit = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(workshop.0.join("tidegate.yaml")).unwrap();
+        assert!(text.contains(from), "{document}: {from}");
+        workshop.write("tidegate.yaml", &here(&text.replace(from, to)));
+    };
+    let (mut proxy, mut asked) = (None, 0);
+    let text = read(document);
+    let scripts = blocks(&text).into_iter().filter(|block| block.info == "console");
+    for line in scripts.flat_map(|block| block.body.lines().map(str::to_owned).collect::<Vec<_>>())
+    {
+        let line = line.split(" #").next().unwrap().trim();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let command =
+            here(line).replacen("tidegate ", &format!("{} ", env!("CARGO_BIN_EXE_tidegate")), 1);
+        match words[..] {
+            // `make clone-test` and tests/e2e/terminal.rs run these.
+            ["make", ..] | ["tidegate", "demo"] => {}
+            ["tidegate", "run", ..] => {
+                assert_eq!(line, "tidegate run --config tidegate.yaml", "{document}");
+                proxy = Some(start(&workshop));
+            }
+            ["tidegate", verb, ..] if ASK.contains(&verb) => {
+                asked += 1;
+                in_force(&workshop, &format!("{command} --admin http://{admin}"));
+                let output = workshop.run(&format!("curl -i http://{web}/"));
+                let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert_eq!(received(&printed), [200], "{document}: after {line}: {printed}");
+            }
+            _ => {
+                asked += usize::from(words[0] == "curl");
+                let output = workshop.run(&command);
+                assert!(output.status.success(), "{document}: {line}: {output:?}");
+                let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(
+                    !line.starts_with("curl -i ") || received(&printed) == [200],
+                    "{line}: {printed}"
+                );
+            }
+        }
+        match words[..] {
+            ["tidegate", "init", ..] => edit("127.0.0.1:8080", &web),
+            // As the page says, before it drains.
+            ["openssl", ..] => edit("# token_file: token ", "token_file: token "),
+            _ => {}
+        }
+    }
+    assert!(proxy.is_some() && asked > 0, "{document}: {asked}");
+}
+
+/// Runs a command until it succeeds: a saved file is in force within a second.
+fn in_force(workshop: &Workshop, command: &str) {
+    for _attempt in 0..100 {
+        let output = workshop.run(command);
+        if output.status.success() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    panic!("{command}: {:?}", workshop.run(command));
+}
+
+#[test]
+fn the_readme_and_the_quick_start_work_line_by_line() {
+    for document in ["README.md", "docs/quick-start.md"] {
+        follow(document);
+    }
 }
