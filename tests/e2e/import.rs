@@ -354,6 +354,18 @@ fn an_imported_traefik_configuration_sends_requests_where_traefik_would() {
 }
 
 #[test]
+fn an_imported_traefik_configuration_in_toml_passes_check() {
+    let folder = Folder::new();
+    let path = folder.write("traefik.toml", &fixture("traefik/traefik.toml"));
+    folder.write("dynamic.toml", &fixture("traefik/dynamic.toml"));
+    let (text, told, code) = import("traefik", &[&path]);
+    assert_eq!(code, 3, "the users of `members-only` are not translated: {told}");
+    assert!(told.contains("dynamic.toml:83: `members-only.basicAuth`"), "{told}");
+    let (code, told) = check(&folder, &text);
+    assert_eq!(code, 0, "{told}\n{text}");
+}
+
+#[test]
 fn an_import_that_cannot_begin_says_where_and_why() {
     let folder = Folder::new();
     let broken = folder.write("nginx.conf", "http {\n  server {\n    listen 80\n  }\n}\n");

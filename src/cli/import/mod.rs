@@ -42,8 +42,8 @@ pub(super) struct Options {
     /// The program whose configuration is read.
     #[arg(value_enum)]
     format: Format,
-    /// Its configuration files: nginx.conf; haproxy.cfg; Traefik's static and dynamic files in YAML, or a Docker
-    /// Compose file with labels.
+    /// Its configuration files: nginx.conf; haproxy.cfg; Traefik's static and dynamic files in YAML or TOML, or a
+    /// Docker Compose file with labels.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Write the configuration to this file instead of standard output.
@@ -58,7 +58,7 @@ enum Format {
     Nginx,
     /// haproxy.cfg.
     Haproxy,
-    /// Traefik 2 and 3: YAML files, or Docker Compose with labels.
+    /// Traefik 2 and 3: YAML or TOML files, or Docker Compose with labels.
     Traefik,
 }
 

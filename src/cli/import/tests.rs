@@ -13,15 +13,17 @@ use std::path::{Path, PathBuf};
 
 /// Files in memory.
 #[derive(Clone, Default)]
-struct Table(BTreeMap<PathBuf, String>);
+pub(super) struct Table {
+    texts: BTreeMap<PathBuf, String>,
+}
 
 impl Files for Table {
     fn read(&self, path: &Path) -> Result<String, String> {
-        self.0.get(path).cloned().ok_or_else(|| "no such file".to_owned())
+        self.texts.get(path).cloned().ok_or_else(|| "no such file".to_owned())
     }
 
     fn list(&self, folder: &Path) -> Vec<String> {
-        let below = self.0.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        let below = self.texts.keys().filter_map(|path| path.strip_prefix(folder).ok());
         let mut names: Vec<String> = below
             .filter_map(|path| path.components().next())
             .map(|name| name.as_os_str().to_string_lossy().into_owned())
@@ -40,42 +42,57 @@ const NGINX: &str = include_str!("../../../tests/import/nginx/nginx.conf");
 const HAPROXY: &str = include_str!("../../../tests/import/haproxy/haproxy.cfg");
 const STATIC: &str = include_str!("../../../tests/import/traefik/traefik.yml");
 const DYNAMIC: &str = include_str!("../../../tests/import/traefik/dynamic.yml");
+const STATIC_TOML: &str = include_str!("../../../tests/import/traefik/traefik.toml");
+const DYNAMIC_TOML: &str = include_str!("../../../tests/import/traefik/dynamic.toml");
 const COMPOSE: &str = include_str!("../../../tests/import/traefik/docker-compose.yml");
 
-fn table(files: &[(&str, &str)]) -> Table {
-    Table(files.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect())
+pub(super) fn table(files: &[(&str, &str)]) -> Table {
+    let texts = files.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned()));
+    Table { texts: texts.collect() }
 }
 
-fn run(format: Format, files: &Table, name: &str) -> Written {
+pub(super) fn run(format: Format, files: &Table, name: &str) -> Written {
     translate(format, &[PathBuf::from(name)], files).unwrap()
 }
 
-fn checked(text: &str) -> Outcome {
+pub(super) fn checked(text: &str) -> Outcome {
     load(text, Path::new("."), &|_| None)
 }
 
 /// Errors that are not about files that only the original machine has.
-fn errors(outcome: &Outcome) -> Vec<String> {
+pub(super) fn errors(outcome: &Outcome) -> Vec<String> {
     let of_text =
         outcome.problems.iter().filter(|problem| super::repair::concerns_the_text(problem));
     of_text.map(|problem| problem.render("-")).collect()
 }
 
-fn nginx(text: &str) -> Written {
+/// `check` accepts what is written.
+fn passes(written: &Written) {
+    assert_eq!(errors(&checked(&written.text)), Vec::<String>::new(), "{}", written.text);
+}
+
+pub(super) fn nginx(text: &str) -> Written {
     let table = table(&[("nginx.conf", text)]);
     let written = run(Format::Nginx, &table, "nginx.conf");
     assert_eq!(errors(&checked(&written.text)), Vec::<String>::new(), "{}", written.text);
     written
 }
 
-fn haproxy(text: &str) -> Written {
+pub(super) fn haproxy(text: &str) -> Written {
     let table = table(&[("haproxy.cfg", text)]);
     let written = run(Format::Haproxy, &table, "haproxy.cfg");
-    assert_eq!(errors(&checked(&written.text)), Vec::<String>::new(), "{}", written.text);
+    passes(&written);
     written
 }
 
-fn has(written: &Written, part: &str) {
+/// Files of Traefik, the first of which is named to the importer.
+pub(super) fn traefik(files: &[(&str, &str)]) -> Written {
+    let written = run(Format::Traefik, &table(files), files[0].0);
+    passes(&written);
+    written
+}
+
+pub(super) fn has(written: &Written, part: &str) {
     assert!(written.text.contains(part), "{part}\n{}", written.text);
 }
 
@@ -90,9 +107,7 @@ fn the_fixtures_pass_check_and_what_is_left_out_has_its_line() {
     let haproxy = haproxy(HAPROXY);
     has(&haproxy, "affinity: { cookie: SHOP }");
     has(&haproxy, "strip_prefix: /api");
-    let traefik = table(&[("traefik.yml", STATIC), ("dynamic.yml", DYNAMIC)]);
-    let traefik = run(Format::Traefik, &traefik, "traefik.yml");
-    assert_eq!(errors(&checked(&traefik.text)), Vec::<String>::new(), "{}", traefik.text);
+    let traefik = traefik(&[("traefik.yml", STATIC), ("dynamic.yml", DYNAMIC)]);
     has(&traefik, "split: { shop: 3, api: 1 }");
     // The users are in the file as MD5: the route is closed, and the remark says so.
     has(&traefik, "members-only.basicAuth");
@@ -100,6 +115,41 @@ fn the_fixtures_pass_check_and_what_is_left_out_has_its_line() {
     let compose = run(Format::Traefik, &table(&[("c.yml", COMPOSE)]), "c.yml");
     assert_eq!(errors(&checked(&compose.text)), Vec::<String>::new(), "{}", compose.text);
     has(&compose, "websecure");
+}
+
+/// The configuration without the comments, which have the names and lines of the original, and without the layout, which
+/// depends on their length.
+fn bare(written: &Written) -> String {
+    let lines = written.text.lines().filter(|line| !line.starts_with('#'));
+    let lines = lines.filter_map(|line| line.split("   #").next());
+    lines.collect::<String>().chars().filter(|c| !" {},".contains(*c)).collect()
+}
+
+#[test]
+fn toml_and_yaml_of_traefik_are_the_same_configuration() {
+    let yaml = traefik(&[("traefik.yml", STATIC), ("dynamic.yml", DYNAMIC)]);
+    let toml = traefik(&[("traefik.toml", STATIC_TOML), ("dynamic.toml", DYNAMIC_TOML)]);
+    assert_eq!(bare(&toml), bare(&yaml));
+    // The folder of the file provider has TOML, too.
+    let provided = STATIC_TOML.replace("filename = \"dynamic.toml\"", "directory = \"conf\"");
+    let folder = traefik(&[("traefik.toml", &provided), ("conf/dynamic.toml", DYNAMIC_TOML)]);
+    assert_eq!(bare(&folder), bare(&yaml));
+}
+
+#[test]
+fn remarks_on_toml_have_their_lines() {
+    let toml = traefik(&[("traefik.toml", STATIC_TOML), ("dynamic.toml", DYNAMIC_TOML)]);
+    let line = |text: &str| DYNAMIC_TOML.lines().position(|line| line.starts_with(text)).unwrap();
+    let users = line("[http.middlewares.members-only.basicAuth]") + 1;
+    has(&toml, &format!("dynamic.toml:{users}: `members-only.basicAuth`"));
+    let shop = line("[http.routers.shop]") + 1;
+    has(&toml, &format!("# dynamic.toml:{shop}"));
+    let array = "[[tls.certificates]]\ncertFile = \"a\"\n\n[[http.services.s.loadBalancer.servers]]\n\
+                 url = \"http://10.0.0.1/path\"\n[http.routers.r]\nservice = \"s\"\nrule = \"Path(`/`)\"\n";
+    has(&traefik(&[("f.toml", array)]), "f.toml:4: `http://10.0.0.1/path`");
+    let deep = format!("{}a = 1\n", "a.".repeat(100_000));
+    let error = translate(Format::Traefik, &["f.toml".into()], &table(&[("f.toml", &deep)]));
+    assert!(error.unwrap_err().0.contains("f.toml:1: "), "more levels than a configuration has");
 }
 
 #[test]
@@ -167,6 +217,16 @@ fn a_syntax_error_has_its_line() {
         (Format::Traefik, "http: {{ env }}\n", "f: Go templates"),
     ] {
         let error = translate(format, &[PathBuf::from("f")], &table(&[("f", text)])).unwrap_err();
+        assert!(error.0.contains(part), "{part}: {error:?}");
+    }
+    for (text, part) in [
+        ("[api]\ninsecure = \n", "f.toml:2: "),
+        ("[api]\n[api]\n", "f.toml:2: "),
+        ("a = [\n  1,\n", "f.toml:"),
+        ("[http.routers.a]\nrule = \"{{ env }}\"\n", "f.toml: Go templates"),
+    ] {
+        let files = table(&[("f.toml", text)]);
+        let error = translate(Format::Traefik, &["f.toml".into()], &files).unwrap_err();
         assert!(error.0.contains(part), "{part}: {error:?}");
     }
     let deep = "a {".repeat(100_000);
@@ -266,10 +326,11 @@ fn mutated(text: &str, dice: &mut Dice) -> String {
 
 #[test]
 fn mutated_files_never_panic_and_what_is_written_passes_check() {
-    let cases: [(Format, &str, &[&str]); 4] = [
+    let cases: [(Format, &str, &[&str]); 5] = [
         (Format::Nginx, "nginx.conf", &[NGINX]),
         (Format::Haproxy, "haproxy.cfg", &[HAPROXY]),
         (Format::Traefik, "traefik.yml", &[STATIC, DYNAMIC]),
+        (Format::Traefik, "traefik.toml", &[STATIC_TOML, DYNAMIC_TOML]),
         (Format::Traefik, "compose.yml", &[COMPOSE]),
     ];
     let seeds = std::env::var("IMPORT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
@@ -280,7 +341,9 @@ fn mutated_files_never_panic_and_what_is_written_passes_check() {
             let index = dice.below(texts.len());
             for (at, text) in texts.iter().enumerate() {
                 let text = if at == index { mutated(text, &mut dice) } else { (*text).to_owned() };
-                files.0.insert(PathBuf::from(if at == 0 { name } else { "dynamic.yml" }), text);
+                let end = if name.ends_with("toml") { "toml" } else { "yml" };
+                let dynamic = format!("dynamic.{end}");
+                files.texts.insert(PathBuf::from(if at == 0 { name } else { &dynamic }), text);
             }
             let Ok(written) = translate(format, &[PathBuf::from(name)], &files) else { continue };
             let wrong = errors(&checked(&written.text));

@@ -1,4 +1,4 @@
-//! Traefik 2 and 3: static and dynamic configuration in YAML, and labels in Docker Compose files.
+//! Traefik 2 and 3: static and dynamic configuration in YAML or TOML, and labels in Docker Compose files.
 
 mod compose;
 mod entry_points;
@@ -58,13 +58,13 @@ pub(super) fn read(paths: &[PathBuf], files: &dyn Files) -> Result<Model, Unread
 
 fn file(path: &Path, files: &dyn Files, model: &mut Model) -> Result<Tree, Unreadable> {
     let shown: Rc<str> = path.display().to_string().into();
-    if path.extension().is_some_and(|end| end == "toml") {
-        return Err(Unreadable(format!("{shown}: TOML is not read: write the file as YAML")));
-    }
     let text = files.read(path).map_err(|why| Unreadable(format!("{shown}: {why}")))?;
     if text.contains("{{") {
         let message = "Go templates are not read: import the file that they generate";
         return Err(Unreadable(format!("{shown}: {message}")));
+    }
+    if path.extension().is_some_and(|end| end.eq_ignore_ascii_case("toml")) {
+        return Tree::of_toml(&text, &shown);
     }
     let tree = Tree::of_yaml(&text, &shown)?;
     match compose::is_compose(&tree) {
@@ -81,7 +81,7 @@ fn provided(root: &Tree, paths: &[PathBuf], files: &dyn Files) -> Vec<PathBuf> {
         found.extend(local(&folder.join(name), folder, files));
     }
     if let Some(name) = root.text("providers.file.directory") {
-        for end in ["*.yml", "*.yaml"] {
+        for end in ["*.yml", "*.yaml", "*.toml"] {
             let own = glob(files, &folder.join(name).join(end));
             let own = if own.is_empty() {
                 // The folder is that of a container: the one of the same name beside the file.

@@ -1,4 +1,4 @@
-//! Traefik's configuration as one tree, from YAML files and from labels of Docker Compose.
+//! Traefik's configuration as one tree, from YAML and TOML files and from labels of Docker Compose.
 //!
 //! Keys are compared without regard to case, as Traefik does with labels.
 
@@ -6,8 +6,10 @@ use super::super::Unreadable;
 use super::super::model::Origin;
 use crate::config::yaml::{Kind, Node, parse};
 use std::rc::Rc;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-/// Levels of labels, at most.
+/// Levels of labels, and of TOML, at most.
 const DEPTH_MAX: usize = 24;
 
 /// A value with its place.
@@ -36,6 +38,22 @@ impl Tree {
                 wrong.at.line, wrong.at.column, wrong.message
             ))),
             (None, None) => Err(Unreadable(format!("{file}: not YAML"))),
+        }
+    }
+
+    /// The tree of a TOML text.
+    ///
+    /// # Errors
+    /// A syntax error with its line, or more than [`DEPTH_MAX`] levels.
+    pub(super) fn of_toml(text: &str, file: &Rc<str>) -> Result<Tree, Unreadable> {
+        let places = Places::of(text, file);
+        match DeTable::parse(text) {
+            Ok(table) => places.table(table.get_ref(), 1, 0),
+            Err(error) => {
+                let offset = error.span().map_or(0, |span| span.start);
+                let at = places.at(offset);
+                Err(Unreadable(format!("{at}: {}", error.message())))
+            }
         }
     }
 
@@ -156,4 +174,61 @@ fn convert(node: &Node, file: &Rc<str>) -> Tree {
         ),
     };
     Tree { at: Origin { file: file.clone(), line: node.at.line }, value }
+}
+
+/// The lines of a TOML file.
+struct Places<'a> {
+    file: &'a Rc<str>,
+    /// Offsets of the first bytes of the lines.
+    starts: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn of(text: &str, file: &'a Rc<str>) -> Places<'a> {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Places { file, starts }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| *start <= offset)
+    }
+
+    fn at(&self, offset: usize) -> Origin {
+        Origin { file: self.file.clone(), line: self.line(offset) }
+    }
+
+    /// A table. The place of an entry is that of its key; the first header that names a table has the table's key.
+    fn table(&self, table: &DeTable<'_>, line: usize, depth: usize) -> Result<Tree, Unreadable> {
+        let mut entries = Vec::new();
+        for (key, value) in table {
+            let mut tree = self.value(value, depth + 1)?;
+            tree.at.line = self.line(key.span().start);
+            entries.push((key.span().start, key.get_ref().to_string(), tree));
+        }
+        // The parser sorts the keys by name.
+        entries.sort_by_key(|(offset, ..)| *offset);
+        let entries = entries.into_iter().map(|(_, key, tree)| (key, tree)).collect();
+        Ok(Tree { at: Origin { file: self.file.clone(), line }, value: Value::Map(entries) })
+    }
+
+    fn value(&self, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Tree, Unreadable> {
+        let at = self.at(value.span().start);
+        if depth > DEPTH_MAX {
+            return Err(Unreadable(format!("{at}: more than 24 levels of tables")));
+        }
+        let own = match value.get_ref() {
+            DeValue::String(text) => Value::Text(text.to_string()),
+            DeValue::Integer(number) => Value::Text(number.to_string()),
+            DeValue::Float(number) => Value::Text(number.to_string()),
+            DeValue::Boolean(truth) => Value::Text(truth.to_string()),
+            DeValue::Datetime(moment) => Value::Text(moment.to_string()),
+            DeValue::Array(items) => {
+                let items = items.iter().map(|item| self.value(item, depth + 1));
+                Value::List(items.collect::<Result<Vec<Tree>, Unreadable>>()?)
+            }
+            DeValue::Table(table) => return self.table(table, at.line, depth),
+        };
+        Ok(Tree { at, value: own })
+    }
 }
