@@ -16,6 +16,7 @@ mod hoist;
 mod model;
 mod nginx;
 mod order;
+mod pages;
 mod pattern;
 mod repair;
 mod traefik;

@@ -7,6 +7,7 @@ use super::super::compression::set_types;
 use super::super::document::{Doc, Map};
 use super::super::files::beside;
 use super::super::model::{Origin, Rule, When, is_old_hash, size};
+use super::super::pages::usable;
 use super::Translation;
 use super::condition::rule;
 use super::parse::Directive;
@@ -333,9 +334,7 @@ pub(super) fn error_pages(translation: &mut Translation<'_>, keys: &mut Map, sco
         match (file, plain && !statuses.is_empty()) {
             (Some(file), true) => {
                 let file = beside(&translation.folder, &file);
-                if translation.files.read(std::path::Path::new(&file)).is_err() {
-                    let hint =
-                        format!("the page `{file}` cannot be read: set `error_pages` to a file");
+                if let Err(hint) = usable(translation.files, &file) {
                     translation.model.left_out(&directive.at, &directive.shown(), &hint);
                     continue;
                 }

@@ -43,10 +43,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("providers.ecs", "use `discover.dns` with the service's name"),
     ("providers.rest", "use `config.source: nats`, or a file"),
     ("tracing", "write `tracing.otlp` with the collector's address (cargo feature otel)"),
-    (
-        "tls.options",
-        "TLS 1.2 is the oldest version, the cipher suites are those of rustls; set `tls.min_version` and `tls.client_ca` of the listener",
-    ),
     ("pilot", "the service has ended"),
 ];
 

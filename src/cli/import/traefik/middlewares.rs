@@ -119,6 +119,7 @@ fn middleware(
             let least = options.text("minResponseBodyBytes").and_then(|n| n.parse::<u64>().ok());
             keys.set("compression.min_size", size(least.unwrap_or(1_024)));
         }
+        "errors" => super::errors::errors(translation, what, options, keys),
         other => without_keys(translation, what, other, options, keys),
     }
 }
@@ -139,10 +140,6 @@ fn without_keys(
         "buffering" => (
             Verdict::LeftOut,
             "bodies are streamed; set `limits.body` of the listener for the largest body",
-        ),
-        "errors" => (
-            Verdict::LeftOut,
-            "`error_pages` names a file for a status; it replaces Tidegate's own answers only",
         ),
         "passtlsclientcert" => (
             Verdict::Differs,

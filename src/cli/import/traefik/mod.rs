@@ -2,12 +2,17 @@
 
 mod compose;
 mod entry_points;
+mod errors;
 mod known;
 mod middlewares;
 mod routers;
 mod rule;
 mod services;
+mod tls_options;
 mod tree;
+
+#[cfg(test)]
+mod tests;
 
 use super::Unreadable;
 use super::files::{Files, glob};
@@ -53,6 +58,7 @@ pub(super) fn read(paths: &[PathBuf], files: &dyn Files) -> Result<Model, Unread
     routers::tcp(&mut translation);
     routers::udp(&mut translation);
     entry_points::finish(&mut translation);
+    tls_options::finish(&mut translation);
     Ok(translation.model)
 }
 

@@ -1,5 +1,6 @@
 //! Routers as rules and layer-4 listeners.
 
+use super::super::capabilities::close;
 use super::super::document::{Doc, Map};
 use super::super::model::{PathTest, Rule, When, block};
 use super::Translation;
@@ -67,6 +68,7 @@ fn of_router(
     let mut group = Vec::new();
     let mut listeners: Vec<String> = Vec::new();
     let mut shared: Vec<String> = Vec::new();
+    let mut closed = false;
     for point in &points {
         // On an entry point with TLS, a router without `tls` serves plain text only, and nobody sends it.
         let of_point =
@@ -80,6 +82,7 @@ fn of_router(
             continue;
         }
         if !point.redirects {
+            closed |= super::tls_options::is_lost(translation, name, router, point);
             listeners.push(point.listener.clone());
             shared.extend(point.middlewares.iter().cloned());
         }
@@ -97,6 +100,9 @@ fn of_router(
         return group;
     };
     super::services::route_keys(translation, service, router, &mut keys);
+    if closed {
+        close(&mut keys);
+    }
     shared.extend(router.texts("middlewares"));
     let middlewares = Middlewares { names: shared, at: router.at.clone() };
     for when in conditions {
