@@ -149,6 +149,15 @@ const NGINX: &[(&str, &str, &str, &str)] = &[
     ("GET", "x.legacy.example.com", "/api/a", ""),
     ("GET", "y.x.legacy.example.com", "/index.php", ""),
     ("GET", "moved.example.com", "/a/b?c=d", ""),
+    ("GET", "tiers.example.com", "/a?b=c", ""),
+    ("GET", "tiers.example.com", "/a?b=c", "X-Tier: gold"),
+    ("GET", "tiers.example.com", "/a", "X-Tier: GOLD"),
+    ("GET", "tiers.example.com", "/a", "X-Tier: golden"),
+    ("GET", "tiers.example.com", "/gone/a", "X-Tier: gold"),
+    ("GET", "tiers.example.com", "/gone/b", ""),
+    ("GET", "tiers.example.com", "/gone/a/b", ""),
+    ("GET", "tiers.example.com", "/a", "User-Agent: a Robot/1"),
+    ("GET", "tiers.example.com", "/gone/a", "User-Agent: a Robot/1"),
 ];
 
 #[test]
@@ -165,7 +174,9 @@ fn an_imported_nginx_configuration_answers_as_nginx_does() {
     };
     let main = placed(&fixture("nginx/nginx.conf"));
     let path = folder.write("original.conf", &main);
-    folder.write("sites/legacy.conf", &placed(&fixture("nginx/sites/legacy.conf")));
+    for site in ["sites/legacy.conf", "sites/maps.conf"] {
+        folder.write(site, &placed(&fixture(&format!("nginx/{site}"))));
+    }
     let (text, told, code) = import("nginx", &[&path]);
     assert_eq!(code, 3, "{told}");
     let line = main.lines().position(|line| line.contains("root /srv/files")).unwrap() + 1;

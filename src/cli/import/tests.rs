@@ -39,6 +39,7 @@ impl Files for Table {
 }
 
 const NGINX: &str = include_str!("../../../tests/import/nginx/nginx.conf");
+const MAPS: &str = include_str!("../../../tests/import/nginx/sites/maps.conf");
 const HAPROXY: &str = include_str!("../../../tests/import/haproxy/haproxy.cfg");
 const STATIC: &str = include_str!("../../../tests/import/traefik/traefik.yml");
 const DYNAMIC: &str = include_str!("../../../tests/import/traefik/dynamic.yml");
@@ -326,8 +327,9 @@ fn mutated(text: &str, dice: &mut Dice) -> String {
 
 #[test]
 fn mutated_files_never_panic_and_what_is_written_passes_check() {
-    let cases: [(Format, &str, &[&str]); 5] = [
+    let cases: [(Format, &str, &[&str]); 6] = [
         (Format::Nginx, "nginx.conf", &[NGINX]),
+        (Format::Nginx, "maps.conf", &[MAPS]),
         (Format::Haproxy, "haproxy.cfg", &[HAPROXY]),
         (Format::Traefik, "traefik.yml", &[STATIC, DYNAMIC]),
         (Format::Traefik, "traefik.toml", &[STATIC_TOML, DYNAMIC_TOML]),

@@ -20,11 +20,17 @@ pub(super) fn condition(test: &[String], when: &When) -> Option<When> {
     let text = test.join(" ");
     let text = text.trim().strip_prefix('(')?.strip_suffix(')')?.trim();
     let parts: Vec<&str> = text.split_whitespace().collect();
-    let (variable, operator, value) = match parts.as_slice() {
-        [variable, operator, value] => (*variable, *operator, value.trim_matches(['"', '\''])),
-        [variable] => (*variable, "", ""),
-        _ => return None,
-    };
+    match parts.as_slice() {
+        [variable, operator, value] => {
+            compared(variable, operator, value.trim_matches(['"', '\'']), when)
+        }
+        [variable] => compared(variable, "", "", when),
+        _ => None,
+    }
+}
+
+/// Conditions and the comparison of a variable with a value.
+pub(super) fn compared(variable: &str, operator: &str, value: &str, when: &When) -> Option<When> {
     let mut when = when.clone();
     let field = match variable.strip_prefix('$')? {
         "host" | "http_host" if operator == "=" => {

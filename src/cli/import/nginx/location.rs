@@ -5,6 +5,7 @@ use super::super::model::{PathTest, Rule, When, is_canonical};
 use super::super::pattern::whole;
 use super::Translation;
 use super::condition::{Server, condition, rule};
+use super::map::{Case, cases, decided};
 use super::parse::Directive;
 use super::rewrite::{redirecting, returned, rewrite};
 use super::settings::settings;
@@ -75,27 +76,45 @@ fn first_rules(
 ) -> bool {
     let base = When { path: path.clone(), ..base.clone() };
     let Some(block) = scope.levels.last() else { return false };
-    for directive in *block {
-        match directive.name.as_str() {
-            "return" => {
-                let keys = returned(translation, directive, scope);
-                group.push(rule(&directive.at, base, keys));
-                return true;
-            }
-            "if" => conditional(translation, directive, scope, &base, group),
-            "rewrite" => {
-                if let Some(made) = redirecting(translation, directive, scope, &base) {
-                    let is_all = made.when.path == base.path;
-                    group.push(made);
-                    if is_all {
-                        return true;
-                    }
-                }
-            }
-            _ => {}
+    let is_rule = |d: &&Directive| matches!(d.name.as_str(), "return" | "if" | "rewrite");
+    for directive in block.iter().filter(is_rule) {
+        let mut ends = false;
+        for case in cases(translation, scope, &[directive], &base) {
+            ends = first_rule(translation, directive, &case, group);
+        }
+        // The last case is that of all other requests.
+        if ends {
+            return true;
         }
     }
     false
+}
+
+/// A rule of `return`, `if` or `rewrite`; whether it takes all requests of the case.
+fn first_rule(
+    translation: &mut Translation<'_>,
+    directive: &Directive,
+    case: &Case<'_>,
+    group: &mut Vec<Rule>,
+) -> bool {
+    let Case { scope, when } = case;
+    match directive.name.as_str() {
+        "return" => {
+            let keys = returned(translation, directive, scope);
+            group.push(rule(&directive.at, when.clone(), keys));
+            true
+        }
+        "rewrite" => {
+            let Some(made) = redirecting(translation, directive, scope, when) else { return false };
+            let is_all = made.when.path == when.path;
+            group.push(made);
+            is_all
+        }
+        _ => {
+            conditional(translation, directive, scope, when, group);
+            false
+        }
+    }
 }
 
 fn conditional(
@@ -105,10 +124,15 @@ fn conditional(
     base: &When,
     group: &mut Vec<Rule>,
 ) {
+    let known = decided(&directive.words, scope);
+    if known == Some(false) {
+        return;
+    }
     let scheme = scheme_test(&directive.words);
     let inside = scope.inside(directive.inner());
     let before = group.len();
     let when = match (scheme, scope.tls) {
+        _ if known == Some(true) => Some(base.clone()),
         (Some(tls), Some(own)) if tls == own => Some(base.clone()),
         (Some(_), Some(_)) => {
             translation.model.unneeded(&directive.at, &directive.shown(), "it is never true here");
@@ -239,9 +263,31 @@ fn of_location(
     if first_rules(translation, &location.scope, base, group, &location.path) {
         return;
     }
-    let mut when = When { path: location.path.clone(), ..base.clone() };
-    let mut keys = match answer(translation, &location.scope, &location.path, location.directive, 0)
-    {
+    let base = When { path: location.path.clone(), ..base.clone() };
+    let directives = depending(&location.scope);
+    for case in cases(translation, &location.scope, &directives, &base) {
+        of_case(translation, location, case, group);
+    }
+}
+
+/// The directives of a location whose values may be those of a map.
+fn depending<'a>(scope: &Scope<'a>) -> Vec<&'a Directive> {
+    let own: &[Directive] = scope.levels.last().copied().unwrap_or_default();
+    let passes = own.iter().filter(|d| matches!(d.name.as_str(), "proxy_pass" | "grpc_pass"));
+    let fields = ["proxy_set_header", "grpc_set_header", "add_header"];
+    let fields = fields.iter().flat_map(|name| scope.all(name));
+    passes.chain(fields).chain(scope.last("auth_basic")).collect()
+}
+
+/// The rule of a location in one case of its maps.
+fn of_case(
+    translation: &mut Translation<'_>,
+    location: &Location<'_>,
+    case: Case<'_>,
+    group: &mut Vec<Rule>,
+) {
+    let Case { scope, mut when } = case;
+    let mut keys = match answer(translation, &scope, &location.path, location.directive, 0) {
         Answer::Keys(keys) => keys,
         Answer::Nothing => {
             let mut keys = Map::default();
@@ -249,8 +295,8 @@ fn of_location(
             keys
         }
     };
-    super::policy::policies(translation, &location.scope, &mut keys);
-    super::policy::limit_except(translation, &location.scope, &mut when, &keys, group);
+    super::policy::policies(translation, &scope, &mut keys);
+    super::policy::limit_except(translation, &scope, &mut when, &keys, group);
     group.push(rule(&location.directive.at, when, keys));
 }
 
@@ -304,11 +350,18 @@ fn passed(
     scope: &Scope<'_>,
     path: &PathTest,
 ) -> Answer {
-    let mut text = scope.expanded(pass.word(0));
+    let (mut written, mut text) = (pass.word(0).to_owned(), scope.expanded(pass.word(0)));
     for whole_uri in ["$request_uri", "$uri$is_args$args"] {
-        text = text.strip_suffix(whole_uri).map_or(text.clone(), str::to_owned);
+        for text in [&mut written, &mut text] {
+            *text = text.strip_suffix(whole_uri).map_or(text.clone(), str::to_owned);
+        }
     }
     let mut keys = Map::default();
+    if text.is_empty() || text.ends_with("://") {
+        // The map has no value for these requests: nginx answers 500.
+        keys.set("respond.status", Doc::word(500));
+        return Answer::Keys(keys);
+    }
     if let Some(split) = super::policy::split(translation, &text, scope, &pass.at) {
         keys.set("split", split);
     } else {
@@ -320,7 +373,14 @@ fn passed(
         };
         let service = translation.service(&target, scope, &pass.at);
         keys.set("service", service);
-        rewrite(translation, &mut keys, &target, scope, path, pass);
+        match target.uri.as_deref().filter(|uri| !uri.contains(['$', '?'])) {
+            // With a variable in it, the URI replaces the whole path.
+            Some(uri) if written.contains('$') => {
+                keys.set("rewrite.path_regex.match", "^.*$");
+                keys.set("rewrite.path_regex.replace", uri);
+            }
+            Some(_) | None => rewrite(translation, &mut keys, &target, scope, path, pass),
+        }
     }
     settings(translation, &mut keys, scope);
     Answer::Keys(keys)

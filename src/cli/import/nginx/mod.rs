@@ -3,6 +3,7 @@
 mod condition;
 mod directives;
 mod location;
+mod map;
 mod parse;
 mod policy;
 mod rewrite;
@@ -11,6 +12,9 @@ mod settings;
 mod stream;
 mod upstream;
 mod values;
+
+#[cfg(test)]
+mod tests;
 
 use super::Unreadable;
 use super::files::Files;
@@ -61,6 +65,7 @@ pub(super) fn read(paths: &[PathBuf], files: &dyn Files) -> Result<Model, Unread
     directives::note(&mut model, &streams);
     let mut translation = Translation { model, files, folder, http: &http, made: Vec::new() };
     server::servers(&mut translation);
+    map::note(&mut translation);
     stream::servers(&mut translation, &streams);
     Ok(translation.model)
 }

@@ -103,7 +103,8 @@ fn authentication(translation: &mut Translation<'_>, scope: &Scope<'_>, keys: &m
     if let Some(request) = scope.last("auth_request").filter(|d| d.word(0) != "off") {
         return external(translation, scope, request, keys);
     }
-    let Some(basic) = scope.last("auth_basic").filter(|d| d.word(0) != "off") else { return false };
+    let is_on = |d: &&Directive| scope.expanded(d.word(0)) != "off";
+    let Some(basic) = scope.last("auth_basic").filter(is_on) else { return false };
     let Some(file) = scope.last("auth_basic_user_file") else {
         translation.model.left_out(
             &basic.at,

@@ -55,7 +55,8 @@ pub(super) fn servers(translation: &mut Translation<'_>) {
         };
         let server_name =
             hosts.first().map_or("_", |host| host.trim_start_matches("*.")).to_owned();
-        let scope = Scope { levels: vec![http, server.inner()], server_name, tls };
+        let levels = vec![http, server.inner()];
+        let scope = Scope { levels, server_name, tls, values: Vec::new() };
         let whole = defaults.len() == names.len();
         if whole && !covered(&hosts, &servers, index) {
             hosts.clear();
@@ -226,6 +227,7 @@ fn listener(
         levels: vec![translation.http, server.inner()],
         server_name: String::new(),
         tls: Some(tls),
+        values: Vec::new(),
     };
     let at = listen.directive.map_or(&server.at, |directive| &directive.at);
     let mut keys = std::mem::take(&mut block(&mut translation.model.listeners, name, at).keys);

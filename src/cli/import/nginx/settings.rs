@@ -29,7 +29,7 @@ pub(super) fn settings(translation: &mut Translation<'_>, keys: &mut Map, scope:
 }
 
 /// Request fields that Tidegate sets itself.
-const BUILT_IN: &[&str] = &[
+pub(super) const BUILT_IN: &[&str] = &[
     "host",
     "x-forwarded-for",
     "x-forwarded-proto",
@@ -60,6 +60,8 @@ fn fields(translation: &mut Translation<'_>, keys: &mut Map, scope: &Scope<'_>) 
     }
     for directive in scope.all("add_header") {
         match scope.template(directive.word(1)) {
+            // nginx adds no field without a value.
+            Ok(value) if value.is_empty() => {}
             Ok(value) => {
                 keys.put("response_headers.set", &directive.word(0).to_ascii_lowercase(), value)
             }

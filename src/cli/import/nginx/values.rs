@@ -14,6 +14,8 @@ pub(super) struct Scope<'a> {
     pub(super) server_name: String,
     /// Whether all listeners of the server use TLS, if they agree.
     pub(super) tls: Option<bool>,
+    /// Variables of maps, with their values in this case.
+    pub(super) values: Vec<(String, String)>,
 }
 
 impl<'a> Scope<'a> {
@@ -22,6 +24,19 @@ impl<'a> Scope<'a> {
         let mut scope = self.clone();
         scope.levels.push(block);
         scope
+    }
+
+    /// The scope in which a variable has a value.
+    pub(super) fn with(&self, variable: &str, value: &str) -> Scope<'a> {
+        let mut scope = self.clone();
+        scope.values.push((variable.to_owned(), value.to_owned()));
+        scope
+    }
+
+    /// The value that a variable has in this case.
+    pub(super) fn bound(&self, variable: &str) -> Option<&str> {
+        let found = self.values.iter().find(|(known, _)| known == variable);
+        found.map(|(_, value)| value.as_str())
     }
 
     /// The innermost directive of a name.
@@ -58,11 +73,15 @@ impl<'a> Scope<'a> {
     }
 
     fn set(&self, name: &str) -> Option<String> {
+        let marked = |text: &str| text.replace("${", "$\u{1}").replace('}', "\u{2}");
+        if let Some(value) = self.bound(name) {
+            return Some(marked(value));
+        }
         let is = |directive: &&Directive| {
             directive.name == "set" && directive.word(0).strip_prefix('$') == Some(name)
         };
         let found = self.levels.iter().rev().find_map(|level| level.iter().rev().find(is))?;
-        Some(found.word(1).replace("${", "$\u{1}").replace('}', "\u{2}"))
+        Some(marked(found.word(1)))
     }
 
     fn first_set(&self, text: &str) -> Option<(usize, usize, String)> {
@@ -109,6 +128,12 @@ impl<'a> Scope<'a> {
         };
         Some(known.to_owned())
     }
+}
+
+/// The names of the variables of a text.
+pub(super) fn names_in(text: &str) -> Vec<String> {
+    let text = text.replace("${", "$\u{1}").replace('}', "\u{2}");
+    variables(&text).into_iter().map(|(_, _, name)| name).collect()
 }
 
 /// The variables of a text: start, end and name. `${name}` is written with \u{1} and \u{2} for the braces.
