@@ -377,6 +377,62 @@ fn an_imported_traefik_configuration_in_toml_passes_check() {
 }
 
 #[test]
+fn the_passwords_and_error_pages_of_haproxy_are_files_beside_the_configuration() {
+    if !is_installed("curl") {
+        return;
+    }
+    let (folder, shop, dead) = (Folder::new(), application("shop"), free());
+    let page = folder.write(
+        "503.http",
+        "HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/html\r\n\r\n<p>{sorry}: closed</p>\n",
+    );
+    let original = folder.write(
+        "haproxy.cfg",
+        &format!(
+            "userlist staff\n user ann insecure-password secret\n user eve password $5$salt$hash\n\
+             frontend web\n mode http\n bind 127.0.0.1:8080\n errorfile 503 {}\n \
+             http-request auth unless {{ http_auth(staff) }} or {{ path /health }}\n \
+             use_backend dead if {{ path_beg /dead/ }}\n default_backend shop\n\
+             backend shop\n mode http\n server s {}\nbackend dead\n mode http\n server d {dead} check inter 100\n",
+            page.display(),
+            shop.address
+        ),
+    );
+    let output = folder.0.join("imported.yaml");
+    let run = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["import", "haproxy"])
+        .arg(&original)
+        .arg("--output")
+        .arg(&output)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert_eq!(run.status.code(), Some(3), "eve cannot enter: {told}");
+    assert!(told.contains("haproxy-staff.users: written"), "{told}");
+    let text = std::fs::read_to_string(output).unwrap().replace("127.0.0.1:8080", "127.0.0.1:0");
+    let (code, told) = check(&folder, &text);
+    assert_eq!(code, 0, "{told}\n{text}");
+    folder.write("token", "secret\n");
+    folder.write("tidegate.yaml", &whole(&text));
+    let proxy = Proxy::start_in(folder, &[]);
+    let asked = |user: &str, path: &str| {
+        let output = Command::new("curl")
+            .args(["-s", "-m", "10", "-w", " %{http_code}", "-u", user])
+            .arg(format!("http://{}{path}", proxy.at("web")))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(asked("ann:secret", "/a").starts_with("shop GET /a"));
+    assert!(asked("ann:wrong", "/a").ends_with(" 401"));
+    assert!(asked("eve:secret", "/a").ends_with(" 401"));
+    assert!(asked("nobody:x", "/health").starts_with("shop GET /health"));
+    eventually("the dead cluster is known to be dead", || {
+        asked("ann:secret", "/dead/a") == "<p>{sorry}: closed</p>\n 503"
+    });
+}
+
+#[test]
 fn an_import_that_cannot_begin_says_where_and_why() {
     let folder = Folder::new();
     let broken = folder.write("nginx.conf", "http {\n  server {\n    listen 80\n  }\n}\n");

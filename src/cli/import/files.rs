@@ -20,10 +20,16 @@ pub(super) trait Files {
 
     /// The absolute form of a path: the generated file may be in another folder.
     fn absolute(&self, path: &Path) -> PathBuf;
+
+    /// Whether files can be written beside the configuration.
+    fn writes(&self) -> bool;
 }
 
 /// The file system.
-pub(super) struct Disk;
+pub(super) struct Disk {
+    /// Whether the configuration is written to a file, not to standard output.
+    pub(super) has_output: bool,
+}
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> Result<String, String> {
@@ -48,6 +54,10 @@ impl Files for Disk {
 
     fn absolute(&self, path: &Path) -> PathBuf {
         std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    }
+
+    fn writes(&self) -> bool {
+        self.has_output
     }
 }
 

@@ -7,6 +7,7 @@
 //! Whether the result is valid: the text is loaded as `tidegate check` does, and the problems are printed.
 
 mod capabilities;
+mod companions;
 mod compression;
 mod conditions;
 mod document;
@@ -47,7 +48,8 @@ pub(super) struct Options {
     /// Docker Compose file with labels.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Write the configuration to this file instead of standard output.
+    /// Write the configuration to this file instead of standard output, and password files and error pages of the
+    /// original beside it.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -70,7 +72,8 @@ struct Unreadable(String);
 /// Reads the files and writes the equivalent configuration. Exit code 0: everything is translated; 1: a file could not be
 /// read; 3: something was not translated.
 pub(super) fn import(options: &Options) -> ExitCode {
-    let written = match translate(options.format, &options.files, &Disk) {
+    let disk = Disk { has_output: options.output.is_some() };
+    let written = match translate(options.format, &options.files, &disk) {
         Ok(written) => written,
         Err(Unreadable(message)) => return super::fail(&message),
     };
@@ -78,6 +81,10 @@ pub(super) fn import(options: &Options) -> ExitCode {
         eprintln!("{line}");
     }
     let folder = options.output.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+    match companions::write(folder, &written.companions) {
+        Ok(told) => told.iter().for_each(|line| eprintln!("{line}")),
+        Err(message) => return super::fail(&message),
+    }
     let outcome = crate::config::load(&written.text, folder, &|name| std::env::var(name).ok());
     let errors = outcome.problems.iter().filter(|problem| problem.severity == Severity::Error);
     let shown = options.output.as_deref().unwrap_or(Path::new("-")).display().to_string();

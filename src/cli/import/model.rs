@@ -139,6 +139,15 @@ pub(super) struct Rule {
     pub(super) keys: Map,
 }
 
+/// A file to write beside the configuration, which names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Companion {
+    /// Its name, without a folder.
+    pub(super) name: String,
+    /// Its text.
+    pub(super) text: String,
+}
+
 /// An imported configuration.
 #[derive(Debug, Default)]
 pub(super) struct Model {
@@ -155,6 +164,8 @@ pub(super) struct Model {
     pub(super) groups: Vec<Vec<Rule>>,
     /// The routes in the order of the file, once the groups are settled.
     pub(super) rules: Vec<Rule>,
+    /// Files beside the configuration.
+    pub(super) companions: Vec<Companion>,
     /// Remarks.
     pub(super) notes: Vec<Note>,
 }

@@ -20,7 +20,13 @@ const ROUNDS_MAX: usize = 40;
 pub(super) fn repair(model: &mut Model, text: &dyn Fn(&Model) -> String) {
     for _ in 0..ROUNDS_MAX {
         let outcome = load(&text(model), Path::new("."), &|_| None);
-        let errors: Vec<Problem> = outcome.problems.into_iter().filter(concerns_the_text).collect();
+        let companions = &model.companions;
+        let of_companion = |problem: &Problem| {
+            // The file is written with the configuration.
+            companions.iter().any(|known| problem.message.contains(&format!("/{}`", known.name)))
+        };
+        let is_error = |problem: &Problem| concerns_the_text(problem) && !of_companion(problem);
+        let errors: Vec<Problem> = outcome.problems.into_iter().filter(is_error).collect();
         if errors.is_empty() {
             return;
         }

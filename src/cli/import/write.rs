@@ -2,7 +2,9 @@
 
 use super::capabilities::Capabilities;
 use super::document::{self, Doc, Map};
-use super::model::{Block, Field, Model, Note, PathTest, Rule, Test, Value, Verdict, When, block};
+use super::model::{
+    Block, Companion, Field, Model, Note, PathTest, Rule, Test, Value, Verdict, When, block,
+};
 use super::{hoist, order, repair};
 use std::fmt::Write;
 
@@ -13,6 +15,8 @@ pub(super) struct Written {
     pub(super) text: String,
     /// The remarks, the most serious first, as lines.
     pub(super) remarks: Vec<String>,
+    /// Files that the configuration names, to be written beside it.
+    pub(super) companions: Vec<Companion>,
     /// Whether something has no equivalent.
     pub(super) left_out: bool,
     /// Whether no listener could be written: the configuration serves nothing.
@@ -53,8 +57,14 @@ pub(super) fn write(mut model: Model, source: &str, capabilities: &Capabilities)
     for line in &remarks {
         let _ = writeln!(text, "{}", format!("# {line}").trim_end());
     }
-    body(&mut text, &model);
-    Written { text, remarks, left_out, serves_nothing: model.listeners.is_empty() }
+    let mut rest = String::new();
+    body(&mut rest, &model);
+    // Those of services that nothing uses are not written.
+    let mut companions = std::mem::take(&mut model.companions);
+    companions.retain(|companion| rest.contains(&companion.name));
+    text.push_str(&rest);
+    let serves_nothing = model.listeners.is_empty();
+    Written { text, remarks, companions, left_out, serves_nothing }
 }
 
 fn body(text: &mut String, model: &Model) {

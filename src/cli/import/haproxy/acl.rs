@@ -3,6 +3,7 @@
 use super::super::model::{Field, PathTest, Test, Value, When};
 use super::super::pattern::whole;
 use super::parse::Line;
+use super::userlist::Members;
 
 /// Alternatives of a condition, at most.
 const ALTERNATIVES_MAX: usize = 64;
@@ -20,8 +21,8 @@ pub(super) enum Atom {
     Always,
     /// A server name in the ClientHello.
     Sni(String),
-    /// The client has authenticated.
-    Authenticated,
+    /// The client has authenticated as one of these users.
+    Authenticated(Members),
     /// More requests than this in the time of the stick table.
     Rate(u64),
 }
@@ -280,7 +281,7 @@ fn atoms(
     match name {
         "always_true" => Some(vec![Atom::Always]),
         "ssl_fc" => Some(vec![Atom::Tls]),
-        "http_auth" | "http_auth_group" => Some(vec![Atom::Authenticated]),
+        "http_auth" | "http_auth_group" => authenticated(name, argument, values),
         name if name.ends_with("http_req_rate") => rate(values),
         "ssl_sni" | "req_ssl_sni" if way == Way::Equal => {
             Some(values.iter().map(|value| Atom::Sni(value.to_ascii_lowercase())).collect())
@@ -366,6 +367,15 @@ fn path(way: Way, ignores_case: bool, value: &str) -> Option<When> {
         (_, Value::Exact(_) | Value::Present | Value::Networks(_)) => return None,
     };
     Some(When { path, ..When::default() })
+}
+
+/// A password of a user of a list, or of a member of groups.
+fn authenticated(name: &str, list: &str, groups: &[&str]) -> Option<Vec<Atom>> {
+    let by_group = name == "http_auth_group";
+    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    let members = Members { list: list.to_owned(), groups };
+    let is_valid = !list.is_empty() && by_group != members.groups.is_empty();
+    is_valid.then(|| vec![Atom::Authenticated(members)])
 }
 
 /// More requests than a number in the time of the stick table.

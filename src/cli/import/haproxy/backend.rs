@@ -79,10 +79,7 @@ fn http(translation: &mut Translation<'_>, section: &Section, service: &mut Map)
             set_types(model, &types.at, &shown, &types.words[2..], service);
         }
     }
-    for page in section.lines.iter().filter(|line| line.word(0) == "errorfile") {
-        let hint = "`error_pages` names a file with the body alone, without status line and fields";
-        translation.model.left_out(&page.at, &page.shown(), hint);
-    }
+    super::errors::of_backend(translation, section, service);
 }
 
 fn servers(

@@ -36,6 +36,7 @@ pub(super) fn frontend(translation: &mut Translation<'_>, section: &Section) {
             }
             common(section, line, &mut keys);
             http(section, &mut keys);
+            super::errors::of_frontend(translation, section, &mut keys);
             block(&mut translation.model.listeners, &listener, &line.at).keys = keys;
             if has_tls { binds.tls.push(listener) } else { binds.plain.push(listener) }
         }

@@ -26,6 +26,8 @@ const TRANSLATED: &[&str] = &[
     "stick",
     "compression",
     "errorfile",
+    "errorfiles",
+    "http-error",
     "tcp-request",
     "hash-balance-factor",
 ];
@@ -99,8 +101,6 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("errorloc", "use `error_pages` with a file"),
     ("errorloc302", "use `error_pages` with a file"),
     ("errorloc303", "use `error_pages` with a file"),
-    ("errorfiles", "use `error_pages` with a file for each status"),
-    ("http-error", "use `error_pages` with a file for each status"),
     ("http-after-response", "use `response_headers`, which apply to Tidegate's own answers too"),
     ("http-send-name-header", "the cluster is `{cluster}` in a value of `request_headers`"),
     ("external-check", "use `probe` with http, tcp, tls or grpc"),
@@ -147,10 +147,8 @@ pub(super) fn note(model: &mut Model, section: &Section) {
             Verdict::Unneeded,
             "proxies share what they know by `fleet`; see the documentation",
         )),
-        "userlist" => Some((
-            Verdict::LeftOut,
-            "write the users to a file with `htpasswd -B`, and name it in `auth.basic_file`",
-        )),
+        // Their users translate and note them.
+        "userlist" | "http-errors" => return,
         _ => Some((Verdict::LeftOut, "this section has no equivalent")),
     };
     if let Some((verdict, hint)) = unused {

@@ -3,11 +3,16 @@
 mod acl;
 mod backend;
 mod changes;
+mod errors;
 mod format;
 mod frontend;
 mod keywords;
 mod parse;
 mod rules;
+mod userlist;
+
+#[cfg(test)]
+mod tests;
 
 use super::Unreadable;
 use super::files::Files;
@@ -73,5 +78,6 @@ pub(super) fn read(paths: &[PathBuf], files: &dyn Files) -> Result<Model, Unread
     for section in sections.iter().filter(|s| matches!(s.kind.as_str(), "frontend" | "listen")) {
         frontend::frontend(&mut translation, section);
     }
+    userlist::note_unused(&mut translation);
     Ok(translation.model)
 }

@@ -11,6 +11,7 @@ use super::acl::{Atom, Conjunction, condition};
 use super::changes::change;
 use super::format::location;
 use super::parse::{Line, Section, time};
+use super::userlist::{self, Members};
 use super::{Translation, backend};
 
 /// Rules of one frontend, at most.
@@ -35,8 +36,8 @@ struct Case {
     when: When,
     /// Paths and hosts that must not match: requests for them follow the rules below.
     except: Vec<When>,
-    /// Whether it asks for authentication that did not succeed.
-    unauthenticated: bool,
+    /// Users of whom the client is none.
+    unauthenticated: Vec<Members>,
     /// The rate that was exceeded.
     rate: Option<u64>,
 }
@@ -103,13 +104,13 @@ fn cases(alternatives: &[Conjunction], binds: &Binds) -> Result<Vec<Case>, Strin
 /// A conjunction as a case; nothing if it is never true.
 fn case(conjunction: &Conjunction, binds: &Binds) -> Result<Option<Case>, String> {
     let mut case =
-        Case { when: When::default(), except: Vec::new(), unauthenticated: false, rate: None };
+        Case { when: When::default(), except: Vec::new(), unauthenticated: Vec::new(), rate: None };
     for (negated, atom) in conjunction {
         match (atom, negated) {
             (Atom::Always, false) => {}
             (Atom::Always, true) => return Ok(None),
-            (Atom::Authenticated, true) => case.unauthenticated = true,
-            (Atom::Authenticated, false) => return Err("use `auth.basic_file`".to_owned()),
+            (Atom::Authenticated(members), true) => case.unauthenticated.push(members.clone()),
+            (Atom::Authenticated(_), false) => return Err("use `auth.basic_file`".to_owned()),
             (Atom::Rate(rate), false) => case.rate = Some(*rate),
             (Atom::Rate(_), true) => return Err("use `rate_limit`".to_owned()),
             (Atom::Sni(_), _) => return Err("routes use the host of the request".to_owned()),
@@ -159,7 +160,9 @@ fn step(
 ) -> Vec<Rule> {
     let mut following = following;
     if let Some((made, ends)) = ending(translation, line, binds) {
-        if cases.iter().any(|case| case.unauthenticated || case.rate.is_some()) {
+        let is_guard = |case: &Case| !case.unauthenticated.is_empty() || case.rate.is_some();
+        let is_auth = line.word(0) == "http-request" && line.word(1) == "auth";
+        if is_auth || cases.iter().any(is_guard) {
             return guarded(translation, section, line, cases, following);
         }
         if !ends {
@@ -210,7 +213,8 @@ fn changed(
     }
     let mut front = Vec::new();
     for case in cases {
-        let is_expressible = case.except.is_empty() && !case.unauthenticated && case.rate.is_none();
+        let is_expressible =
+            case.except.is_empty() && case.unauthenticated.is_empty() && case.rate.is_none();
         match restricted(&following, &case.when) {
             Ok(changed) if is_expressible => front.extend(changed),
             Ok(_) | Err(()) => {
@@ -247,40 +251,73 @@ fn guarded(
     mut following: Vec<Rule>,
 ) -> Vec<Rule> {
     for case in cases {
-        let is_auth = case.unauthenticated;
         let limit = case.rate.and_then(|rate| Some((rate, period(section)?)));
-        let inside = match restricted(&following, &case.when) {
-            Ok(inside) if case.except.is_empty() && (is_auth || limit.is_some()) => inside,
-            Ok(_) | Err(()) => {
-                left_out(
-                    translation,
-                    line,
-                    "set `auth` or `rate_limit` at the routes of this condition",
-                    &mut following,
-                );
-                continue;
-            }
+        let is_known = limit.is_some() != !case.unauthenticated.is_empty();
+        // Requests that an exception names go on.
+        let excepted: Result<Vec<Vec<Rule>>, ()> =
+            case.except.iter().map(|except| restricted(&following, except)).collect();
+        let (Ok(mut inside), Ok(excepted), true) =
+            (restricted(&following, &case.when), excepted, is_known)
+        else {
+            let hint = "set `auth` or `rate_limit` at the routes of this condition";
+            left_out(translation, line, hint, &mut following);
+            continue;
         };
-        let mut inside = inside;
-        for rule in &mut inside {
-            match limit {
-                Some((rate, seconds)) => {
-                    let mut map = Map::default();
-                    map.set("requests", Doc::word(rate.clamp(1, 1_000_000_000)));
-                    map.set("per", super::super::model::seconds(seconds));
-                    rule.keys.set("rate_limit", map);
-                }
-                None => close(&mut rule.keys),
+        match limit {
+            Some((rate, seconds)) => {
+                let mut map = Map::default();
+                map.set("requests", Doc::word(rate.clamp(1, 1_000_000_000)));
+                map.set("per", super::super::model::seconds(seconds));
+                inside.iter_mut().for_each(|rule| rule.keys.set("rate_limit", map.clone()));
             }
+            None => authenticated(translation, line, &case.unauthenticated, &mut inside),
         }
-        if is_auth {
-            let hint = "write the users to a file with `htpasswd -B` and set `auth.basic_file`; until then the routes refuse all clients";
-            translation.model.left_out(&line.at, &line.shown(), hint);
-        }
-        inside.extend(following);
-        following = inside;
+        let mut front = excepted.concat();
+        front.extend(inside);
+        front.extend(following);
+        following = front;
     }
     following
+}
+
+/// Demands the password of one of these users. Where that cannot be demanded, the rules refuse all clients.
+fn authenticated(
+    translation: &mut Translation<'_>,
+    line: &Line,
+    members: &[Members],
+    rules: &mut [Rule],
+) {
+    let closed = "until then the routes refuse all clients";
+    match userlist::file(translation, members) {
+        Ok(file) => {
+            let hint = "the answer is 401, which asks for a password";
+            match (line.word(0), line.word(1)) {
+                ("http-request", "auth") => {}
+                ("http-request", "deny" | "reject" | "tarpit") => {
+                    translation.model.differs(&line.at, &line.shown(), hint);
+                }
+                _ => translation.model.left_out(&line.at, &line.shown(), hint),
+            }
+            let mut is_second = false;
+            for rule in rules {
+                if rule.keys.get("auth").is_some() {
+                    is_second = true;
+                    rule.keys.remove("auth");
+                    close(&mut rule.keys);
+                } else {
+                    rule.keys.set("auth.basic_file", file.as_str());
+                }
+            }
+            if is_second {
+                let hint = format!("a route has one password file; {closed}");
+                translation.model.left_out(&line.at, &line.shown(), &hint);
+            }
+        }
+        Err(hint) => {
+            rules.iter_mut().for_each(|rule| close(&mut rule.keys));
+            translation.model.left_out(&line.at, &line.shown(), &format!("{hint}; {closed}"));
+        }
+    }
 }
 
 /// The period of the rate in the stick table.
