@@ -1,6 +1,7 @@
 //! Middlewares as keys of a route.
 
 use super::super::capabilities::close;
+use super::super::companions::{Password, User, password_file};
 use super::super::compression::set_types;
 use super::super::document::{Doc, Map};
 use super::super::files::beside;
@@ -380,20 +381,7 @@ fn authentication(
     keys: &mut Map,
 ) {
     let closed = match kind {
-        "basicauth" => match options.text("usersFile") {
-            Some(file) => {
-                let path = beside(&translation.folder, file);
-                let text = translation.files.read(std::path::Path::new(&path));
-                let old = text.is_ok_and(|text| text.lines().any(super::super::model::is_old_hash));
-                if !old {
-                    keys.set("auth.basic_file", path);
-                }
-                old.then_some("it has hashes that Tidegate refuses (only bcrypt and argon2): renew it by `htpasswd -B`")
-            }
-            None => Some(
-                "write the users to a file with `htpasswd -B`, and name it in `auth.basic_file`",
-            ),
-        },
+        "basicauth" => basic(translation, what, options, keys).err(),
         "forwardauth" => match options.text("address") {
             Some(address) if address.starts_with("http://") || address.starts_with("https://") => {
                 keys.set("auth.forward.url", address);
@@ -403,15 +391,51 @@ fn authentication(
                 }
                 None
             }
-            Some(_) | None => Some("`auth.forward.url` is an http or https URL"),
+            Some(_) | None => Some("`auth.forward.url` is an http or https URL".to_owned()),
         },
-        _ => Some("use `auth.basic_file`, over TLS"),
+        _ => Some("use `auth.basic_file`, over TLS".to_owned()),
     };
     if let Some(hint) = closed {
         let hint = format!("{hint}; until then the route refuses all clients");
         translation.model.left_out(&options.at, what, &hint);
         close(keys);
     }
+}
+
+/// Sets the password file of `basicAuth`: its own, or one that is made of its users.
+///
+/// # Errors
+/// Why there is none, as a hint.
+fn basic(
+    translation: &mut Translation<'_>,
+    what: &str,
+    options: &Tree,
+    keys: &mut Map,
+) -> Result<(), String> {
+    let (users, file) = (options.texts("users"), options.text("usersFile"));
+    let Some(file) = file else {
+        let user = |line: String| {
+            let (name, hash) = line.split_once(':').unwrap_or((line.as_str(), ""));
+            let (name, password) = (name.to_owned(), Password::Hash(hash.trim().to_owned()));
+            User { name, password, at: options.at.clone() }
+        };
+        let users: Vec<User> = users.into_iter().map(user).collect();
+        let stem = format!("traefik-{}", what.split('.').next().unwrap_or_default());
+        let model = &mut translation.model;
+        keys.set("auth.basic_file", password_file(model, translation.files, &stem, &users)?);
+        return Ok(());
+    };
+    if !users.is_empty() {
+        let hint = "a route has one password file: add these users to `usersFile`";
+        translation.model.left_out(&options.at, &format!("{what}.users"), hint);
+    }
+    let path = beside(&translation.folder, file);
+    let text = translation.files.read(std::path::Path::new(&path));
+    if text.is_ok_and(|text| text.lines().any(super::super::model::is_old_hash)) {
+        return Err("it has hashes that Tidegate refuses (only bcrypt and argon2): renew it by `htpasswd -B`".to_owned());
+    }
+    keys.set("auth.basic_file", path);
+    Ok(())
 }
 
 fn rate(translation: &mut Translation<'_>, what: &str, options: &Tree, keys: &mut Map) {

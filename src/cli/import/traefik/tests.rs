@@ -104,6 +104,30 @@ fn a_client_certificate_that_cannot_be_demanded_closes_the_route() {
     assert!(written.left_out);
 }
 
+#[test]
+fn users_in_the_configuration_are_a_password_file_beside_it() {
+    let hash = "$2y$05$abcdefghijklmnopqrstuu5s2v.GhdVUNQXhLpwCxzGUHSbLVCXmW";
+    let with = |users: &str| {
+        traefik(&[(
+            "t.yml",
+            &format!(
+                "entryPoints: {{ web: {{ address: \":80\" }} }}\nhttp:\n  routers:\n    r: {{ rule: \"Path(`/`)\", service: s, middlewares: [m] }}\n  \
+                 services: {{ s: {{ loadBalancer: {{ servers: [{{ url: \"http://10.0.0.1\" }}] }} }} }}\n  middlewares:\n    m:\n      basicAuth: {{ {users} }}\n"
+            ),
+        )])
+    };
+    let written = with(&format!("users: [\"ann:{hash}\", \"eve:$apr1$x$y\"]"));
+    has(&written, "auth: { basic_file: traefik-m.users }");
+    has(&written, "t.yml:8: `user eve`: its hash is neither bcrypt nor argon2");
+    assert_eq!(written.companions[0].text, format!("ann:{hash}\n"));
+    lacks(&written, hash);
+    let written = with("users: [\"eve:$apr1$x$y\"]");
+    has(&written, "deny: [0.0.0.0/0, \"::/0\"]");
+    assert!(written.companions.is_empty());
+    let both = with(&format!("users: [\"ann:{hash}\"], usersFile: /nowhere/users"));
+    has(&both, "`m.basicAuth.users`: a route has one password file");
+}
+
 /// A router with the middleware `errors`, and pages beside the file.
 fn with_errors(errors: &str, pages: &[&str]) -> Written {
     let text = format!(
