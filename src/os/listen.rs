@@ -167,6 +167,40 @@ pub fn listen(sockets: &[Socket]) -> io::Result<()> {
     sockets.iter().filter(is_stream).try_for_each(|socket| socket.listen(BACKLOG))
 }
 
+/// Why an address cannot be listened on, and what to do about it, in one line.
+#[must_use]
+pub fn failure(address: &Address, error: &io::Error) -> String {
+    let what = format!("cannot listen on {address}: {error}");
+    match advice(address, error) {
+        Some(advice) => format!("{what}: {advice}"),
+        None => what,
+    }
+}
+
+/// Errors of the kernel alone: other errors, such as those of a unix socket, say what to do themselves.
+fn advice(address: &Address, error: &io::Error) -> Option<&'static str> {
+    let Address::Ip(ip) = address else { return None };
+    match error.raw_os_error()? {
+        libc::EADDRINUSE => Some(
+            "another process has this port; `ss -lntup` shows which one. Stop it, or choose another address",
+        ),
+        libc::EACCES if ip.port() < 1024 => Some(
+            "ports below 1024 need a capability; use the package's unit, or `setcap cap_net_bind_service+ep` on the program",
+        ),
+        libc::EADDRNOTAVAIL if ip.is_ipv6() => Some(
+            "no interface has this address, or IPv6 is turned off; `ip address` lists the addresses",
+        ),
+        libc::EADDRNOTAVAIL => {
+            Some("no interface has this address; `ip address` lists the addresses")
+        }
+        libc::EAFNOSUPPORT => {
+            Some("this machine has no IPv6; use an IPv4 address, 0.0.0.0 in place of [::]")
+        }
+        libc::ENOPROTOOPT => Some("the kernel lacks SO_REUSEPORT; Linux 3.9 or newer is needed"),
+        _ => None,
+    }
+}
+
 /// The address of a bound socket, with the port the kernel chose.
 #[must_use]
 pub fn local_address(socket: &Socket, fallback: &Address) -> Address {
@@ -194,6 +228,29 @@ mod tests {
 
             assert_eq!(second.kind(), io::ErrorKind::AddrInUse, "{transport:?}");
         }
+    }
+
+    #[test]
+    fn a_failure_says_what_to_do_in_one_line() {
+        #[rustfmt::skip]
+        let table = [
+            // address         error               part of the advice
+            ("127.0.0.1:8080", libc::EADDRINUSE,    "`ss -lntup`"),
+            ("0.0.0.0:80",     libc::EACCES,        "cap_net_bind_service"),
+            ("10.9.9.9:8080",  libc::EADDRNOTAVAIL, "`ip address`"),
+            ("[::1]:8080",     libc::EADDRNOTAVAIL, "IPv6 is turned off"),
+            ("[::]:8080",      libc::EAFNOSUPPORT,  "0.0.0.0 in place of [::]"),
+            ("0.0.0.0:8080",   libc::ENOPROTOOPT,   "Linux 3.9 or newer"),
+        ];
+        for (address, code, part) in table {
+            let address = Address::Ip(address.parse().unwrap());
+            let said = failure(&address, &io::Error::from_raw_os_error(code));
+            assert!(said.starts_with(&format!("cannot listen on {address}: ")), "{said}");
+            assert!(said.contains(part) && !said.contains('\n'), "{said}");
+        }
+        let address = Address::Ip(([127, 0, 0, 1], 8080).into());
+        let own = io::Error::new(io::ErrorKind::PermissionDenied, "needs CAP_NET_ADMIN");
+        assert!(failure(&address, &own).ends_with(": needs CAP_NET_ADMIN"), "it advises already");
     }
 
     #[test]

@@ -299,7 +299,7 @@ fn bind_admin(
     inherited: &mut Inherited,
 ) -> Result<Option<AdminListener>, String> {
     let Some(address) = &settings.admin else { return Ok(None) };
-    let failed = |error: io::Error| format!("admin.address: cannot listen on {address}: {error}");
+    let failed = |error: io::Error| format!("admin.address: {}", listen::failure(address, &error));
     let (socket, bound) = bind_one(address, settings.admin_mode, inherited).map_err(failed)?;
     let copy = socket.try_clone().ok();
     let listener = match address {
@@ -325,7 +325,7 @@ fn bind_beside(
 ) -> Result<Option<BesideListener>, StartError> {
     let Some(address) = address.map(Address::Ip) else { return Ok(None) };
     let failed =
-        |error: io::Error| StartError::Io(format!("{key}: cannot listen on {address}: {error}"));
+        |error: io::Error| StartError::Io(format!("{key}: {}", listen::failure(&address, &error)));
     let (socket, bound) = bind_one(&address, settings.admin_mode, inherited).map_err(failed)?;
     let copy = socket.try_clone().ok();
     let listener = tokio::net::TcpListener::from_std(socket.into()).map_err(failed)?;

@@ -197,7 +197,7 @@ fn same_port(a: &BindKey, b: &BindKey) -> bool {
 
 /// The problem report for a listener that cannot listen.
 pub(super) fn unbound(name: &str, address: &Address, error: &std::io::Error) -> Problem {
-    let message = format!("cannot listen on {address}: {error}");
+    let message = listen::failure(address, error);
     Problem::error(Position::START, format!("listeners.{name}.address"), message)
 }
 

@@ -257,7 +257,9 @@ fn a_second_start_on_the_same_address_fails_and_says_where() {
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{printed}");
-    assert!(printed.contains("listeners.web.address: cannot listen on"), "{printed}");
+    let line =
+        printed.lines().find(|line| line.contains("listeners.web.address: cannot listen on"));
+    assert!(line.is_some_and(|line| line.contains("`ss -lntup` shows which one")), "{printed}");
 }
 
 #[test]
