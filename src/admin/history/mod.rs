@@ -74,8 +74,10 @@ impl History {
             return (None, None);
         };
         let points = series.stretches_before(figures.next, STRETCHES);
-        let sum =
-            |points: &[Option<f64>]| points.iter().flatten().sum::<f64>() * STRETCH as f64 / 3600.0;
+        // `sum` of nothing is -0, which would be shown as such; adding 0 makes it 0.
+        let sum = |points: &[Option<f64>]| {
+            (points.iter().flatten().sum::<f64>() + 0.0) * STRETCH as f64 / 3600.0
+        };
         (Some(sum(&points[STRETCHES - HOUR..])), Some(sum(&points)))
     }
 
@@ -418,6 +420,19 @@ mod tests {
         assert_eq!(figures.long, LONG_MAX);
         figures.forget(1_000 + 86_402);
         assert_eq!((figures.series.len(), figures.long), (0, 0));
+    }
+
+    #[test]
+    fn dollars_of_an_hour_without_a_point_are_zero_without_a_sign() {
+        let mut figures = Figures::default();
+        let key = (Owner::Service("shop".to_owned()), "usd_per_hour");
+        figures.push(key, Keep::Mean, 1_000, None);
+        figures.next = 1_001;
+        let history = History { figures: Mutex::new(figures), ..History::default() };
+
+        let (hour, day) = history.usd("shop");
+
+        assert_eq!([hour, day].map(|usd| usd.unwrap().to_bits()), [0; 2]);
     }
 
     #[test]
