@@ -20,6 +20,14 @@ pub struct Figures {
     pub threads: f64,
 }
 
+/// Gives this process pages of the usual size alone. The allocator asks the kernel for huge pages, which are resident
+/// as a whole however little of them is used: they doubled the memory of a proxy with some thousand idle connections.
+pub fn use_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay enabled");
+    }
+}
+
 /// Reads the figures; a figure that cannot be read is 0.
 #[must_use]
 pub fn figures() -> Figures {

@@ -198,3 +198,10 @@ fn systemd_passes_sockets_and_receives_notifications() {
     after("STOPPING=1");
     eventually("it is gone", || !is_alive(id));
 }
+
+#[test]
+fn a_proxy_has_pages_of_the_usual_size_alone() {
+    let cluster = Cluster::named("idc");
+    let proxy = Proxy::start(&fixed(&cluster, &Folder::new()).0);
+    assert_eq!(proxy.status("THP_enabled:"), 0);
+}
