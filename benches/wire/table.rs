@@ -144,9 +144,10 @@ impl Table {
             self.scenario, self.title, self.unit
         );
         for Row { name, figures, .. } in &self.rows {
+            let figures = known(figures);
             let low = figures.iter().copied().fold(f64::INFINITY, f64::min);
             let high = figures.iter().copied().fold(0.0, f64::max);
-            writeln!(text, "| {name} | {:.2} | {low:.2} | {high:.2} |", median(figures)).unwrap();
+            writeln!(text, "| {name} | {:.2} | {low:.2} | {high:.2} |", median(&figures)).unwrap();
         }
         text.push('\n');
         if let Some(mine) = self.row("tidegate") {
@@ -206,7 +207,13 @@ pub fn csv(tables: &[Table]) -> String {
 }
 
 fn ratios(mine: &Row, other: &Row) -> Vec<f64> {
-    mine.figures.iter().zip(&other.figures).map(|(mine, other)| mine / other).collect()
+    let pairs = mine.figures.iter().zip(&other.figures);
+    known(&pairs.map(|(mine, other)| mine / other).collect::<Vec<f64>>())
+}
+
+/// The figures of the rounds that could be counted.
+fn known(figures: &[f64]) -> Vec<f64> {
+    figures.iter().copied().filter(|figure| figure.is_finite()).collect()
 }
 
 /// Tidegate's ratios to another row, as a line.
@@ -219,14 +226,15 @@ fn paired(other: &str, ratios: &[f64]) -> String {
     )
 }
 
-/// The median; of an even number the upper one.
+/// The median; of an even number the upper one. Of nothing, no number.
 pub fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
+    let mut sorted = known(figures);
     sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 fn mean_and_error(figures: &[f64]) -> (f64, f64) {
+    let figures = &known(figures);
     let count = figures.len() as f64;
     let mean = figures.iter().sum::<f64>() / count;
     let squares: f64 = figures.iter().map(|figure| (figure - mean).powi(2)).sum();
