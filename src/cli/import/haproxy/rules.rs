@@ -53,6 +53,12 @@ pub(super) fn rules(
     // `redirect` follows all of `http-request`, `use_backend` follows `redirect`.
     for keyword in ["use_backend", "redirect", "http-response", "http-request"] {
         for line in section.lines.iter().rev().filter(|line| line.word(0) == keyword) {
+            if keyword == "use_backend" && section.kind == "backend" {
+                // It would name itself without end.
+                let why = "HAProxy ignores it in a backend";
+                translation.model.unneeded(&line.at, &line.shown(), why);
+                continue;
+            }
             let cases = match condition(line, &lists).and_then(|all| cases(&all, binds)) {
                 Ok(cases) => cases,
                 Err(hint) => {

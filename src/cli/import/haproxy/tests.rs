@@ -86,6 +86,16 @@ fn authentication_that_cannot_be_translated_closes_the_routes() {
     assert!(!unused.left_out, "{:?}", unused.remarks);
 }
 
+#[test]
+fn a_backend_that_names_itself_ends() {
+    let written = haproxy(
+        "frontend f\n mode http\n bind :80\n default_backend b\n\
+         backend b\n mode http\n use_backend b if { path /a }\n server s 10.0.0.1:80\n",
+    );
+    has(&written, "haproxy.cfg:7: `use_backend b if { path /a }`: HAProxy ignores it in a backend");
+    assert!(!written.left_out, "{:?}", written.remarks);
+}
+
 /// A `listen` section with these lines, and files that it names.
 fn with_pages(lines: &str) -> Written {
     let response = |head: &str, body: &str| format!("HTTP/1.0 {head}\r\n\r\n{body}");
