@@ -252,6 +252,25 @@ fn a_syntax_error_has_its_line() {
     assert!(error.0.contains("24 levels"), "{error:?}");
 }
 
+#[test]
+fn a_remark_stays_on_its_line_whatever_the_original_says() {
+    let written = traefik(&[(
+        "f.yml",
+        "http:\n  routers:\n    r: { rule: \"Path(`/`)\", service: \"s\\u0000\\nlisteners: x\", middlewares: [\"m\\nservices: y\"] }\n",
+    )]);
+    assert!(written.left_out, "{:?}", written.remarks);
+    let lines = written.text.lines().take_while(|line| *line != "version: 1");
+    assert!(lines.clone().count() > 3 && lines.clone().all(|line| line.starts_with('#')));
+    for text in [
+        "a {\n use_backend b if \u{0}list\n}",
+        "frontend f\n mode http\n bind :80\n use_backend b if \u{0}x\n",
+    ] {
+        haproxy(&format!(
+            "frontend g\n mode http\n bind :81\n default_backend b\n{text}\nbackend b\n mode http\n server s 10.0.0.1:80\n"
+        ));
+    }
+}
+
 /// A small generator of pseudo-random numbers; the tests print the seed.
 struct Dice(u64);
 

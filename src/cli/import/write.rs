@@ -234,6 +234,11 @@ fn merged(mut notes: Vec<Note>) -> Vec<(Note, Vec<usize>)> {
     merged
 }
 
+/// Whether YAML permits a character in a line of a comment (YAML 1.2.2 §5.1).
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
 /// Further places of a note that are listed.
 const PLACES_MAX: usize = 12;
 
@@ -257,7 +262,9 @@ fn remarks(notes: &[(Note, Vec<usize>)]) -> Vec<String> {
                 also.push_str(", ...");
             }
             let also = if more.is_empty() { String::new() } else { format!(" (also {also})") };
-            lines.push(format!("  {}: `{}`: {}{also}", note.at, note.what, note.hint));
+            let line = format!("  {}: `{}`: {}{also}", note.at, note.what, note.hint);
+            // A remark is a comment of the configuration, and may have words of the original: it must stay on its line.
+            lines.push(line.chars().filter(|c| is_printable(*c)).collect());
         }
     }
     lines
