@@ -258,7 +258,7 @@ fn guarded(
 ) -> Vec<Rule> {
     for case in cases {
         let limit = case.rate.and_then(|rate| Some((rate, period(section)?)));
-        let is_known = limit.is_some() != !case.unauthenticated.is_empty();
+        let is_known = limit.is_some() == case.unauthenticated.is_empty();
         // Requests that an exception names go on.
         let excepted: Result<Vec<Vec<Rule>>, ()> =
             case.except.iter().map(|except| restricted(&following, except)).collect();
