@@ -107,11 +107,14 @@ impl H1 {
         }
     }
 
-    /// Waits for a request and reads its head. `first` is true for the first request of the connection. An `async`
-    /// block: an `async fn` would keep each argument twice while the connection is idle.
+    /// Waits for a request and reads its head. `first` is true for the first request of the connection.
     ///
     /// # Errors
     /// [`NoRequest`].
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an `async fn` would keep each argument twice while the connection is idle"
+    )]
     pub fn next_request<'a>(
         &'a mut self,
         worker: &'a Worker,

@@ -78,6 +78,7 @@ pub fn serve(
 }
 
 /// The client and its connection's properties.
+#[expect(clippy::boxed_local, reason = "the box ends here instead of with the connection")]
 fn opened(
     worker: &Rc<Worker>,
     accepted: Box<Accepted>,
