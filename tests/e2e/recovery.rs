@@ -473,6 +473,38 @@ fn invalid_operations_are_refused() {
     assert_eq!(proxy.tell("POST", "/api/v1/services/shop/drain", "").status, 404);
 }
 
+#[test]
+fn a_drill_that_is_followed_over_a_restart_has_its_report() {
+    let (_clusters, text) = three();
+    let (state, out) = (Folder::new(), Folder::new());
+    let text = format!("state_dir: {}\n{text}", state.0.display());
+    let proxy = Proxy::start(&text);
+    let load = Load::start(proxy.at("web"));
+    within(20, "a second is recorded", || {
+        let services = proxy.json("/api/v1/services");
+        services.as_array().unwrap().iter().any(|s| s["requests_per_s"].as_f64() > Some(1.0))
+    });
+    let verb = drill(&proxy, &out, &["--for", "60s"]);
+    let file = file_of(&state, &proxy, 1);
+    within(30, "the report is written meanwhile", || {
+        std::fs::read_to_string(&file).is_ok_and(|text| text.contains(r#""phase":"held""#))
+    });
+    let admin = proxy.admin;
+    drop(load);
+    // SIGKILL.
+    drop(proxy);
+    let _proxy = start_at(admin, &text);
+
+    let ended = verb.wait_with_output().unwrap();
+
+    assert!(!ended.status.success(), "it was not done as planned");
+    let told = String::from_utf8(ended.stdout).unwrap();
+    assert!(told.contains("\ninterrupted: the proxy ended"), "{told}");
+    let stem = told.rsplit("report: ").next().unwrap().split(".md").next().unwrap();
+    let report = std::fs::read_to_string(format!("{stem}.md")).unwrap();
+    assert!(report.starts_with("# Drill of idc\n\n**interrupted: the proxy ended"), "{report}");
+}
+
 /// The verb `drill` as a process.
 fn drill(proxy: &Proxy, out: &Folder, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tidegate"))
