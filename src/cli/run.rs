@@ -3,7 +3,6 @@
 use super::welcome::{welcome, without_a_file};
 use super::{fail, read_config};
 use crate::config::{Bootstrap, Config, load};
-use crate::os::process::use_small_pages;
 use crate::server::key_origin::KeyOrigin;
 use crate::server::logs::own_log;
 use crate::server::origin::Origin;
@@ -15,7 +14,6 @@ use std::sync::Arc;
 
 /// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
-    use_small_pages();
     if path != Path::new("-") && !path.exists() {
         return fail(&without_a_file(&format!("there is no file {}", path.display())));
     }
