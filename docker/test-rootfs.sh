@@ -8,10 +8,12 @@ if [ "${2:-}" = inside ]; then
     root=$1
     mount --bind "$root" "$root"
     mount -o remount,bind,ro "$root"
-    run() {
-        setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid \
+    # Replaces the shell that calls it, so that a process in the background is the program's.
+    become() {
+        exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid \
             chroot --userspec=65532:65532 "$root" /tidegate "$@"
     }
+    run() { (become "$@"); }
     export TIDEGATE_CONFIG=/etc/tidegate/tidegate.yaml
     if touch "$root/etc/x" 2>/dev/null; then echo "FAILED: the root is writable" >&2; exit 1; fi
     run check --strict
@@ -19,7 +21,7 @@ if [ "${2:-}" = inside ]; then
         echo "FAILED: healthy before the start" >&2
         exit 1
     fi
-    run run &
+    become run &
     proxy=$!
     answers http://127.0.0.1:9902/readyz
     run healthcheck --config "$TIDEGATE_CONFIG"
