@@ -2,14 +2,11 @@
 
 use super::compiler::Compiler;
 use super::shape::{Named, Spanned};
-use crate::decision::pages::{ErrorPages, Page};
+use crate::decision::pages::{BYTES_MAX, ErrorPages, Page, kind};
 use crate::decision::refusal::Refusal;
-use crate::decision::template::{Escape, Purpose};
+use crate::decision::template::Purpose;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Bytes of a page, at most.
-const PAGE_MAX: u64 = 64 * 1024;
 
 impl Compiler<'_> {
     /// Compiles the error pages written at `path`. `None` if there are none.
@@ -81,24 +78,13 @@ fn statuses(key: &str) -> Option<Statuses> {
     }
 }
 
-/// The content type of a file by its suffix, and how values are written in it.
-fn kind(file: &str) -> Option<(&'static str, Escape)> {
-    let (_, suffix) = file.rsplit_once('.')?;
-    match suffix.to_ascii_lowercase().as_str() {
-        "html" | "htm" => Some(("text/html; charset=utf-8", Escape::Html)),
-        "json" => Some(("application/json", Escape::Json)),
-        "txt" => Some(("text/plain; charset=utf-8", Escape::Text)),
-        _ => None,
-    }
-}
-
 fn read(path: &Path) -> Result<String, String> {
     let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if !about.is_file() {
         return Err("it is not a file".to_owned());
     }
-    if about.len() > PAGE_MAX {
-        return Err(format!("it is larger than {} KiB", PAGE_MAX / 1024));
+    if about.len() > BYTES_MAX as u64 {
+        return Err(format!("it is larger than {} KiB", BYTES_MAX / 1024));
     }
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }

@@ -41,6 +41,7 @@ pub mod operation;
 pub mod order;
 pub mod outlier;
 pub mod pages;
+pub mod password_hash;
 pub mod permit;
 pub mod plan;
 pub mod policy;

@@ -3,6 +3,21 @@
 use super::template::{Escape, Template};
 use std::sync::Arc;
 
+/// Bytes of a page, at most.
+pub const BYTES_MAX: usize = 64 * 1024;
+
+/// The content type of a file by its suffix, and how values are written in it.
+#[must_use]
+pub fn kind(file: &str) -> Option<(&'static str, Escape)> {
+    let (_, suffix) = file.rsplit_once('.')?;
+    match suffix.to_ascii_lowercase().as_str() {
+        "html" | "htm" => Some(("text/html; charset=utf-8", Escape::Html)),
+        "json" => Some(("application/json", Escape::Json)),
+        "txt" => Some(("text/plain; charset=utf-8", Escape::Text)),
+        _ => None,
+    }
+}
+
 /// One page.
 #[derive(Debug, PartialEq)]
 pub struct Page {

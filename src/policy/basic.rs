@@ -5,6 +5,7 @@
 
 use super::turns::Turns;
 use super::{PolicyRequest, Refused, read};
+use crate::decision::password_hash;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use aws_lc_rs::hmac;
@@ -17,8 +18,6 @@ use std::time::Duration;
 /// How long a correct password is cached, and how many passwords are cached.
 const BELIEVED: Duration = Duration::from_secs(300);
 const BELIEVED_MAX: usize = 4_096;
-/// The greatest bcrypt cost accepted: each step doubles the time, and this cost takes about a second.
-const BCRYPT_COST_MAX: u32 = 14;
 
 /// The users of a password file.
 pub struct Users {
@@ -52,7 +51,7 @@ impl Users {
             let wrong = |why: &str| format!("`{}` line {}: {why}", path.display(), number + 1);
             let (user, hash) =
                 line.split_once(':').ok_or_else(|| wrong("not of the form `user:hash`"))?;
-            check(hash).map_err(|why| wrong(&why))?;
+            password_hash::check(hash).map_err(|why| wrong(&why))?;
             if user.is_empty() || hashes.insert(user.to_owned(), Arc::from(hash)).is_some() {
                 return Err(wrong("user name is empty or a duplicate"));
             }
@@ -135,22 +134,6 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     GeneralPurpose::new(&base64::alphabet::STANDARD, config).decode(text).ok()
 }
 
-fn check(hash: &str) -> Result<(), String> {
-    if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| hash.starts_with(prefix)) {
-        let parts: bcrypt::HashParts = hash.parse().map_err(|error| format!("{error}"))?;
-        return match parts.get_cost() > BCRYPT_COST_MAX {
-            true => {
-                Err(format!("bcrypt cost above {BCRYPT_COST_MAX}: each check would take seconds"))
-            }
-            false => Ok(()),
-        };
-    }
-    if hash.starts_with("$argon2") {
-        return argon2::PasswordHash::new(hash).map(drop).map_err(|error| error.to_string());
-    }
-    Err("hash is neither bcrypt nor argon2: `htpasswd -B` writes bcrypt".to_owned())
-}
-
 fn compare(hash: &str, password: &str) -> bool {
     if hash.starts_with("$argon2") {
         use argon2::PasswordVerifier;
@@ -164,6 +147,7 @@ fn compare(hash: &str, password: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::password_hash::check;
 
     #[test]
     fn credentials_are_read_as_they_are_written_and_nothing_else_is() {

@@ -1,15 +1,11 @@
-//! Error pages: which statuses Tidegate answers itself, and whether a file can be a page.
+//! Error pages: the statuses of the responses that Tidegate generates itself, and whether a file can be an error page.
 
 use super::document::Map;
 use super::files::Files;
+use crate::decision::pages::{BYTES_MAX, kind};
 use crate::decision::refusal::Refusal;
 use crate::decision::template::{Purpose, Template};
 use std::path::Path;
-
-/// Bytes of a page, at most.
-const BYTES_MAX: usize = 64 * 1024;
-/// The suffixes of pages, which decide their content types.
-const SUFFIXES: &[&str] = &[".html", ".htm", ".json", ".txt"];
 
 /// The statuses of Tidegate's own refusals in a range, in order.
 pub(super) fn own_statuses(from: u16, to: u16) -> Vec<u16> {
@@ -26,8 +22,7 @@ pub(super) fn own_statuses(from: u16, to: u16) -> Vec<u16> {
 /// # Errors
 /// The reason, as a hint.
 pub(super) fn usable(files: &dyn Files, path: &str) -> Result<(), String> {
-    let lower = path.to_ascii_lowercase();
-    if !SUFFIXES.iter().any(|suffix| lower.ends_with(suffix)) {
+    if kind(path).is_none() {
         return Err(format!(
             "`{path}` has no suffix that decides the content type: .html, .htm, .json or .txt"
         ));

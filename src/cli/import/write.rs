@@ -234,7 +234,7 @@ fn merged(mut notes: Vec<Note>) -> Vec<(Note, Vec<usize>)> {
     merged
 }
 
-/// Whether YAML permits a character in a line of a comment (YAML 1.2.2 §5.1).
+/// Whether YAML allows this character within a comment (YAML 1.2.2 §5.1).
 fn is_printable(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }

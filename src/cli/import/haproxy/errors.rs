@@ -1,7 +1,7 @@
 //! `errorfile`, `errorfiles` with `http-errors`, and `http-error` as `error_pages`.
 //!
-//! A file of HAProxy is a whole response; a page of Tidegate is the body, and its suffix the content type. Both replace the
-//! proxy's own answers alone.
+//! A file of HAProxy is a whole response; an error page of Tidegate is the body, and its suffix decides the content type.
+//! Both replace only the responses that the proxy generates itself.
 
 use super::super::companions::{NO_FOLDER, page};
 use super::super::document::Map;
@@ -9,10 +9,9 @@ use super::super::files::beside;
 use super::super::pages::{own_statuses, set};
 use super::parse::{Line, Section};
 use super::{Translation, last};
+use crate::decision::pages::BYTES_MAX;
 use std::path::Path;
 
-/// Bytes of a page, at most.
-const BYTES_MAX: usize = 64 * 1024;
 /// Fields of a response that Tidegate sets itself, or that have no meaning for its own answers.
 const USUAL: &[&str] =
     &["content-type", "content-length", "connection", "cache-control", "date", "server"];

@@ -9,7 +9,7 @@ use super::parse::{Line, Section};
 pub(super) struct Members {
     /// The name of the list.
     pub(super) list: String,
-    /// The groups; empty is everybody.
+    /// The groups; if empty, all users of the list.
     pub(super) groups: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ fn is_in(section: &Section, user: &Line, groups: &[String]) -> bool {
         })
 }
 
-/// Notes lists of users and of error files that nothing uses.
+/// Notes the sections `userlist` and `http-errors` that no line refers to.
 pub(super) fn note_unused(translation: &mut Translation<'_>) {
     let sections = translation.sections;
     for section in sections.iter().filter(|s| matches!(s.kind.as_str(), "userlist" | "http-errors"))

@@ -29,7 +29,7 @@ pub(super) fn condition(test: &[String], when: &When) -> Option<When> {
     }
 }
 
-/// Conditions and the comparison of a variable with a value.
+/// The conditions of `when` together with a comparison of a variable with a value; `None` if it cannot be translated.
 pub(super) fn compared(variable: &str, operator: &str, value: &str, when: &When) -> Option<When> {
     let mut when = when.clone();
     let field = match variable.strip_prefix('$')? {

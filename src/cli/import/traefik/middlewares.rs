@@ -402,7 +402,7 @@ fn authentication(
     }
 }
 
-/// Sets the password file of `basicAuth`: its own, or one that is made of its users.
+/// Sets the password file of `basicAuth`: its `usersFile`, or a new file with its `users`.
 ///
 /// # Errors
 /// Why there is none, as a hint.

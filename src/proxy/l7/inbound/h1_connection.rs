@@ -18,8 +18,8 @@ use crate::proxy::worker::{Viewed, Worker};
 use crate::shared::Scarcity;
 use std::rc::Rc;
 
-/// Serves one accepted connection of an http listener. An `async` block keeps the client once; an `async fn` would keep
-/// what it moves or lends twice, as long as the connection is idle.
+/// Serves one accepted connection of an http listener. An `async` block, because an `async fn` would store
+/// the client twice, as an argument and as a local variable, for as long as the connection lives.
 pub fn serve(
     worker: Rc<Worker>,
     accepted: Box<Accepted>,
