@@ -145,7 +145,7 @@ impl Pool {
         let counted = Held::enter(&live.idle);
         let shelf = self.shelves.entry(key).or_default();
         if shelf.idle.len() < most {
-            let turn = turn::current();
+            let turn = turn::in_use();
             shelf.idle.push(Idle { connection, since: now, turn, counted });
         }
     }
