@@ -39,7 +39,12 @@ pub struct Deadlines {
     due: RefCell<Vec<u64>>,
     cells: RefCell<Vec<Option<Rc<Waiting>>>>,
     free: RefCell<Vec<usize>>,
+    /// Cells without a watch, for the next one: connections have some only during an exchange.
+    spare: RefCell<Vec<(Rc<Waiting>, usize)>>,
 }
+
+/// The most spare cells.
+const SPARE_MAX: usize = 1024;
 
 /// A cell for waits with a deadline. Only one wait at a time uses it.
 #[derive(Debug)]
@@ -55,6 +60,9 @@ impl Deadlines {
     /// A new cell.
     #[must_use]
     pub fn watch(self: &Rc<Deadlines>) -> Watch {
+        if let Some((cell, index)) = self.spare.borrow_mut().pop() {
+            return Watch { cell, index, all: self.clone() };
+        }
         let cell = Rc::new(Waiting {
             idle: Cell::new(false),
             late: Cell::new(false),
@@ -131,6 +139,12 @@ impl Watch {
         self.all.now()
     }
 
+    /// Another cell of the same worker.
+    #[must_use]
+    pub fn another(&self) -> Watch {
+        self.all.watch()
+    }
+
     /// Marks later waits as idle, or not.
     pub fn set_idle(&self, idle: bool) {
         self.cell.idle.set(idle);
@@ -199,6 +213,14 @@ impl<F: Future> Future for Within<'_, F> {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.disarm();
+        let mut spare = self.all.spare.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            self.cell.idle.set(false);
+            // It would keep the memory of its task.
+            self.cell.waker.replace(None);
+            spare.push((self.cell.clone(), self.index));
+            return;
+        }
         self.all.cells.borrow_mut()[self.index] = None;
         self.all.free.borrow_mut().push(self.index);
     }
@@ -221,8 +243,28 @@ mod tests {
         assert_eq!(futures_poll(&mut wait), Poll::Ready(Err(Late)));
         drop(wait);
         assert_eq!(watch.within(Duration::ZERO, async { 7 }).await, Ok(7));
-        drop(watch);
-        assert!(all.cells.borrow().iter().flatten().next().is_none());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_cell_is_used_again_without_a_trace_of_its_last_wait() {
+        let all = Rc::new(Deadlines::default());
+        let first = all.watch();
+        first.set_idle(true);
+        let mut wait = Box::pin(first.within(Duration::from_secs(1), std::future::pending::<()>()));
+        assert!(futures_poll(&mut wait).is_pending());
+        drop(wait);
+        drop(first);
+        let spare = all.spare.borrow()[0].clone();
+        assert!(spare.0.waker.borrow().is_none(), "it keeps a task");
+        assert_eq!(all.due.borrow()[spare.1], NEVER);
+        drop(spare);
+        let (second, third) = (all.watch(), all.watch());
+        assert_eq!(all.cells.borrow().len(), 2);
+        assert!(!second.cell.idle.get());
+        drop((second, third));
+        let many: Vec<Watch> = (0..=SPARE_MAX).map(|_| all.watch()).collect();
+        drop(many);
+        assert_eq!(all.cells.borrow().iter().flatten().count(), SPARE_MAX, "the rest is freed");
     }
 
     fn futures_poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {

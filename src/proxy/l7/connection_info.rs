@@ -26,7 +26,7 @@ pub struct ConnectionInfo {
     /// The peer's address.
     pub peer: IpAddr,
     /// The peer's address as text.
-    pub peer_text: String,
+    pub peer_text: Box<str>,
     /// Both addresses, for clusters that expect a PROXY header.
     pub origin: Option<Origin>,
     /// The set of client authorities that verified the client; 0 without TLS.
@@ -97,7 +97,7 @@ impl ConnectionInfo {
         ConnectionInfo {
             terms: worker.listener_terms(view, index),
             peer,
-            peer_text: peer.to_string(),
+            peer_text: peer.to_string().into(),
             agreed: None,
             client_cert: None,
             origin: None,

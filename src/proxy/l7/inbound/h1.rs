@@ -42,7 +42,8 @@ pub struct H1 {
     out: Vec<u8>,
     framing: Framing,
     read_watch: Watch,
-    write_watch: Watch,
+    /// `None` while the connection is idle.
+    write_watch: Option<Watch>,
     timeouts: Rc<ListenerTimeouts>,
     /// `None` while the connection is idle.
     date: Option<Rc<str>>,
@@ -88,7 +89,7 @@ impl Reading {
 impl H1 {
     /// A client on a newly accepted connection.
     #[must_use]
-    pub fn new(stream: Stream, watches: (Watch, Watch), timeouts: Rc<ListenerTimeouts>) -> H1 {
+    pub fn new(stream: Stream, read_watch: Watch, timeouts: Rc<ListenerTimeouts>) -> H1 {
         H1 {
             stream,
             buffer: None,
@@ -100,8 +101,8 @@ impl H1 {
             body: BodyState::none(),
             out: Vec::new(),
             framing: Framing::None,
-            read_watch: watches.0,
-            write_watch: watches.1,
+            read_watch,
+            write_watch: None,
             timeouts,
             date: None,
         }
@@ -240,6 +241,7 @@ impl H1 {
         }
         give_back_scratch(std::mem::take(&mut self.out));
         self.date = None;
+        self.write_watch = None;
     }
 
     /// Whether the request was read to its end.
@@ -281,7 +283,8 @@ impl H1 {
         let (reader, mut writer) = self.stream.split();
         // Under TLS the end is a record, which a client that does not read could delay forever.
         let end = poll_fn(|context| writer.poll_shutdown(context));
-        if !matches!(self.write_watch.within(Duration::from_secs(1), end).await, Ok(Ok(()))) {
+        let watch = self.write_watch.get_or_insert_with(|| self.read_watch.another());
+        if !matches!(watch.within(Duration::from_secs(1), end).await, Ok(Ok(()))) {
             return;
         }
         let mut source = Source::new(reader, &mut self.buffer, &self.read_watch);
@@ -344,7 +347,7 @@ impl Client for H1 {
         let sink = Sink {
             writer,
             pending: &mut self.out,
-            watch: &self.write_watch,
+            watch: self.write_watch.get_or_insert_with(|| self.read_watch.another()),
             stall: self.timeouts.write,
             sent: &self.sent,
             backpressure: Backpressure::default(),

@@ -89,8 +89,7 @@ fn opened(
     let mut info = ConnectionInfo::of(worker, &view, index, origin, stream.agreed());
     // The client authorities at the time when the connection was accepted.
     info.clients = clients;
-    let watches = (worker.deadlines.watch(), worker.deadlines.watch());
-    (H1::new(stream, watches, info.terms.timeouts.clone()), Rc::new(info))
+    (H1::new(stream, worker.deadlines.watch(), info.terms.timeouts.clone()), Rc::new(info))
 }
 
 async fn one_exchange(
