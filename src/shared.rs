@@ -42,7 +42,7 @@ pub use purse::Purse;
 
 mod queue;
 
-pub use queue::{For, Queue, Turn};
+pub use queue::{For, Queue, Turn, any_waits};
 
 mod report;
 
@@ -140,6 +140,15 @@ pub struct LiveCluster {
 }
 
 impl LiveCluster {
+    /// Wakes the first waiter of each queue.
+    pub fn wake_waiting(&self) {
+        self.connection_queue.wake_first();
+        self.queue.wake_first();
+        if let Some(group) = &self.group {
+            group.queue.wake_first();
+        }
+    }
+
     /// Whether the cluster and its capacity group are below their limits.
     #[must_use]
     pub fn has_capacity(&self) -> bool {

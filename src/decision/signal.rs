@@ -32,6 +32,9 @@ pub struct Signals {
     pub allowances: Table<ServiceIndex, Option<f64>>,
     /// The traffic since the start and its cost by service of the plan, parallel to the service's clusters.
     pub spent: Table<ServiceIndex, Arc<Vec<Spend>>>,
+    /// The clusters to which a connection should be made ahead of need, because a nearer one begins to queue: one for
+    /// each class concerned.
+    pub warm: Vec<ClusterIndex>,
 }
 
 impl Signals {
@@ -271,7 +274,8 @@ pub struct Choice {
     pub share: f64,
     /// The reason for which an exchange is sent to this cluster.
     pub why: Why,
-    /// Whether a connection to this cluster should be made ahead of need, because a nearer cluster begins to queue.
+    /// Whether a connection to this cluster should be made ahead of need, because a nearer cluster begins to queue: see
+    /// [`Signals::warm`].
     pub warm: bool,
     /// Dollars that an exchange is expected to cost there, if a budget limits them; otherwise 0.
     pub usd: f64,

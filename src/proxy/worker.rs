@@ -18,7 +18,7 @@ use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::os::clock;
 use crate::os::datagram::Batch;
-use crate::shared::{Gauge, Shared, View};
+use crate::shared::{Gauge, LiveCluster, Shared, View, any_waits};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::{
     CompressionCells, ExchangeCells, ExchangeLabels, ListenerCells, RouteCells,
@@ -451,16 +451,12 @@ impl Worker {
         if self.shared.upstreams_are_scarce() {
             pool.clear();
         }
-        pool.yield_to_waiting(&view);
+        if any_waits() {
+            pool.yield_to_waiting(&view);
+            view.clusters.iter().for_each(LiveCluster::wake_waiting);
+        }
         pool.sweep(&view, now);
         drop(pool);
-        for live in view.clusters.iter() {
-            live.connection_queue.wake_first();
-            live.queue.wake_first();
-            if let Some(group) = &live.group {
-                group.queue.wake_first();
-            }
-        }
         let usable = |key| usable(&view, key);
         self.h2_pool.borrow_mut().sweep(usable, now);
     }

@@ -8,9 +8,18 @@
 //! The limits on waiting exchanges and on their waiting time (`proxy`).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+/// The waiting exchanges in all queues of the process, so that a tick need not look at each queue of each cluster.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether an exchange waits in any queue of the process.
+#[must_use]
+pub fn any_waits() -> bool {
+    WAITING.load(Ordering::Relaxed) > 0
+}
 
 /// The waiting exchanges, first in front.
 #[derive(Debug, Default)]
@@ -65,6 +74,7 @@ impl Queue {
     #[must_use]
     pub fn join(&self, worker: usize) -> Turn<'_> {
         let mut waiting = self.lock();
+        WAITING.fetch_add(1, Ordering::Relaxed);
         waiting.tickets += 1;
         let ticket = waiting.tickets;
         waiting.line.push_back(Waiter { ticket, worker, waker: Waker::noop().clone() });
@@ -130,6 +140,7 @@ impl Drop for Turn<'_> {
         if let Some(place) = waiting.place(self.ticket) {
             waiting.line.remove(place);
         }
+        WAITING.fetch_sub(1, Ordering::Relaxed);
         let count = u32::try_from(waiting.line.len()).unwrap_or(u32::MAX);
         self.queue.count.store(count, Ordering::SeqCst);
         let next = waiting.line.front().map(|first| first.waker.clone());

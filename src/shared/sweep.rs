@@ -6,7 +6,7 @@ use super::{LiveClusters, OfClass, Places, Slot, Slots, ring};
 use crate::decision::assess::{Answers, Samples};
 use crate::decision::endpoint::speed::Logs;
 use crate::decision::exchange::Exchanges;
-use crate::decision::index::Table;
+use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::load::Tally;
 use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Plan};
 use crate::decision::report::Report;
@@ -25,6 +25,8 @@ pub struct Sweep {
     classes: Table<ClassIndex, Known>,
     clusters: LiveClusters,
     places: Arc<Places>,
+    /// The id of the first endpoint of each cluster.
+    firsts: Table<ClusterIndex, Option<u32>>,
     /// Counters of each endpoint at the last sweep, by its id.
     endpoints_before: FxHashMap<u32, [u64; 7]>,
     leaving: Vec<Leaving>,
@@ -144,6 +146,14 @@ impl Sweep {
     /// Switches to these endpoints.
     pub fn watch(&mut self, clusters: LiveClusters, places: Arc<Places>) {
         self.endpoints_before.retain(|id, _| places.contains_key(id));
+        self.firsts = clusters.iter().map(|_| None).collect();
+        for (id, (cluster, endpoint)) in places.iter() {
+            if *endpoint == EndpointIndex(0)
+                && let Some(first) = self.firsts.get_mut(*cluster)
+            {
+                *first = Some(*id);
+            }
+        }
         (self.clusters, self.places) = (clusters, places);
     }
 }
@@ -252,9 +262,10 @@ impl Samples for Sweep {
         Answers { count, seconds: micros / 1e6, logs, rtt }
     }
 
-    fn is_quiet(&mut self, endpoint: u32) -> bool {
-        let cluster = self.places.get(&endpoint).and_then(|(at, _)| self.clusters.get(*at));
-        cluster.is_some_and(|cluster| !cluster.activity.was_seen())
+    fn is_quiet(&mut self, cluster: ClusterIndex, first: u32) -> bool {
+        // After a reload the clusters of the last plan are still watched for one sweep.
+        self.firsts.get(cluster) == Some(&Some(first))
+            && self.clusters.get(cluster).is_some_and(|live| !live.activity.was_seen())
     }
 
     fn requested(&mut self, class: ClassIndex) -> [f64; PRIORITIES] {

@@ -9,7 +9,7 @@ use crate::decision::fleet::lease::Share;
 use crate::decision::health::Thresholds;
 use crate::decision::index::{EndpointIndex, Table};
 use crate::decision::outlier::{Outlier, Standing, Standings};
-use crate::decision::plan::{Address, Cluster, ProbeKind};
+use crate::decision::plan::{Address, Cluster, ClusterIndex, ProbeKind};
 use crate::decision::report::Report;
 use crate::decision::signal::State;
 use crate::decision::units::{Timestamp, mean, mix, smooth};
@@ -128,7 +128,7 @@ impl ClusterState {
     /// is for a cluster that was never swept before.
     pub(super) fn sweep(
         &mut self,
-        cluster: &Cluster,
+        (index, cluster): (ClusterIndex, &Cluster),
         samples: &mut impl Samples,
         elapsed: f64,
         news: &mut Vec<News>,
@@ -136,7 +136,7 @@ impl ClusterState {
     ) {
         self.returned = false;
         let first = self.endpoints.first().map(|endpoint| endpoint.id);
-        if first.is_some_and(|first| !samples.is_quiet(first)) {
+        if first.is_some_and(|first| !samples.is_quiet(index, first)) {
             self.rest.stir();
         }
         if !self.rest.is_over(self.endpoints.len(), u64::from(first.unwrap_or(0)), now) {

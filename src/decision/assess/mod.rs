@@ -158,8 +158,9 @@ pub trait Samples {
     fn class(&mut self, class: ClassIndex, slot: usize) -> Tally;
     /// The answers of an endpoint.
     fn endpoint(&mut self, id: u32) -> Answers;
-    /// Whether no endpoint of the cluster of this endpoint had answers since the last call. In doubt, `false`.
-    fn is_quiet(&mut self, _endpoint: u32) -> bool {
+    /// Whether no endpoint of a cluster, of which `first` is the id of the first one, had answers since the last call.
+    /// In doubt, `false`.
+    fn is_quiet(&mut self, _cluster: ClusterIndex, _first: u32) -> bool {
         false
     }
     /// Copies the exchanges of a class at its permitted cluster number `slot`, one by one.

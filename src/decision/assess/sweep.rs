@@ -28,7 +28,7 @@ impl Assessor {
         self.swept = now;
         let plan = self.plan.clone();
         self.end_temporary(now);
-        for (cluster, state) in plan.clusters.iter().zip(&mut self.clusters) {
+        for (cluster, state) in plan.clusters.enumerated().zip(&mut self.clusters) {
             state.sweep(cluster, samples, elapsed, &mut self.news, now);
         }
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
@@ -49,6 +49,8 @@ impl Assessor {
             clusters.push(state.believe(cluster, given, &mut self.news, now));
         }
         let balances = self.accounts.balances(&plan);
+        let choices = classes.iter().flat_map(|class| &class.choices);
+        let warm = choices.filter(|choice| choice.warm).map(|choice| choice.cluster).collect();
         Signals {
             at: now,
             clusters,
@@ -58,6 +60,7 @@ impl Assessor {
             budget_levels: balances.iter().map(|of| of.map(|balance| balance.level)).collect(),
             allowances: balances.iter().map(|of| of.map(|balance| balance.allowance)).collect(),
             spent: self.accounts.spent(),
+            warm,
         }
     }
 

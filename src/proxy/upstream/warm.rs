@@ -20,15 +20,14 @@ const ENOUGH: usize = 4;
 /// Opens a connection to a cluster that will receive spilled exchanges soon, unless one is being opened.
 pub fn warm(worker: &Rc<Worker>) {
     let view = worker.view();
-    let choices = view.signals.classes.iter().flat_map(|class| &class.choices);
-    let shared = |cluster: ClusterIndex| view.plan.clusters[cluster].send_proxy == SendProxy::None;
-    let wanted = choices.into_iter().find(|choice| choice.warm && shared(choice.cluster));
-    let Some(choice) = wanted else { return };
-    let Some(endpoint) = coldest(worker, &view, choice.cluster) else { return };
+    let shared =
+        |cluster: &ClusterIndex| view.plan.clusters[*cluster].send_proxy == SendProxy::None;
+    let Some(cluster) = view.signals.warm.iter().copied().find(shared) else { return };
+    let Some(endpoint) = coldest(worker, &view, cluster) else { return };
     if worker.warming.replace(true) {
         return;
     }
-    let (worker, view, cluster) = (worker.clone(), view.clone(), choice.cluster);
+    let (worker, view) = (worker.clone(), view.clone());
     tokio::task::spawn_local(async move {
         dial_ahead(&worker, &view, cluster, endpoint).await;
         worker.warming.set(false);
