@@ -1,5 +1,7 @@
-//! Files of the process: logs, and state that survives a restart.
+//! Files of the process: logs, tokens, and state that survives a restart.
 
+use crate::admin::Access;
+use crate::config::Settings;
 use crate::decision::assess::Event;
 use crate::decision::change::{Dials, Shift};
 use crate::decision::plan::Secret;
@@ -15,6 +17,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// The access rules of the admin API in the settings.
+pub(super) fn access(settings: &Settings) -> Access {
+    let read = |path: &Option<PathBuf>| {
+        let text = std::fs::read_to_string(path.as_ref()?).ok()?;
+        Some(text.trim().to_owned())
+    };
+    Access {
+        token: read(&settings.admin_token_file),
+        fleet_token: read(&settings.fleet_token_file),
+        allowed_hosts: settings.admin_hosts.clone(),
+    }
+}
 
 /// Writes lines to `stdout`, `stderr` or a file until all senders are dropped; reopens the file whenever `path` is
 /// sent again. Lines that cannot be written are counted as dropped.

@@ -19,7 +19,7 @@ use crate::decision::plan::{Address, Plan, Secret};
 use crate::discover::Discovery;
 use crate::fleet::Fleet;
 use crate::os::inherit::Inherited;
-use crate::os::{clock, listen};
+use crate::os::{clock, listen, low_priority};
 use crate::policy;
 use crate::scaling::Scaling;
 use crate::shared::Shared;
@@ -29,7 +29,6 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use socket2::Socket;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -62,6 +61,7 @@ pub struct Reloader {
     seen: Option<u64>,
     /// What was read last.
     documents: Arc<Documents>,
+    fingerprint: u64,
     /// The fingerprint of the TLS files in force, or of those that were rejected last.
     certificates: u64,
     /// Whether a check of the file started this reload, not an operator.
@@ -76,19 +76,6 @@ pub struct Reloader {
     scaling: Arc<Scaling>,
 }
 
-/// The access rules of the admin API in the settings.
-fn access(settings: &Settings) -> Access {
-    let read = |path: &Option<PathBuf>| {
-        let text = std::fs::read_to_string(path.as_ref()?).ok()?;
-        Some(text.trim().to_owned())
-    };
-    Access {
-        token: read(&settings.admin_token_file),
-        fleet_token: read(&settings.fleet_token_file),
-        allowed_hosts: settings.admin_hosts.clone(),
-    }
-}
-
 impl Reloader {
     /// A reloader without a configuration in force.
     #[must_use]
@@ -101,7 +88,7 @@ impl Reloader {
         (logs, traces): (Logs, Traces),
         settings: Settings,
     ) -> Reloader {
-        let access = Arc::new(ArcSwap::from_pointee(access(&settings)));
+        let access = Arc::new(ArcSwap::from_pointee(files::access(&settings)));
         let cookie_secret = files::cookie_secret(settings.state_dir.as_deref());
         let fleet = Arc::new(Fleet::new(shared.clone()));
         let scaling = Arc::new(Scaling::new(shared.clone(), fleet.clone()));
@@ -118,6 +105,7 @@ impl Reloader {
             status: Arc::default(),
             seen: None,
             documents: Arc::default(),
+            fingerprint: 0,
             certificates: 0,
             looking: false,
             fleet,
@@ -217,8 +205,11 @@ impl Reloader {
                 return self.fail(vec![Problem::error(Position::START, "", message)]);
             }
         };
-        self.documents = documents.clone();
-        let hash = documents.fingerprint();
+        if !Arc::ptr_eq(&documents, &self.documents) {
+            self.documents = documents.clone();
+            self.fingerprint = documents.fingerprint();
+        }
+        let hash = self.fingerprint;
         if only_if_changed {
             if self.seen == Some(hash) {
                 self.recertify().await;
@@ -288,9 +279,9 @@ impl Reloader {
 
     async fn put_in_force(&mut self, read: &Arc<Documents>) -> Result<u64, Vec<Problem>> {
         let (origin, owned) = (self.origin.clone(), read.clone());
-        // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
+        // Parsing and checking a large file takes milliseconds, which would delay the workers.
         let parse = move || origin.load(&owned);
-        let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
+        let Some(outcome) = low_priority::run(parse).await else {
             let problem = Problem::error(Position::START, "", "the check did not finish");
             return self.fail(vec![problem]);
         };
@@ -320,7 +311,7 @@ impl Reloader {
         let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built, read).await;
         match &generation {
             Ok(_) => {
-                self.access.store(Arc::new(access(&settings)));
+                self.access.store(Arc::new(files::access(&settings)));
                 self.logs.apply(&settings);
                 self.fleet.adopt(&settings.peers, settings.nats.as_ref());
                 self.acme.adopt(&self.shared.view.load().plan, !self.looking);
