@@ -381,7 +381,8 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         1_000.0,
         500.0,
     );
-    let mut idle = Table::new("S-idle", "the same without traffic or probes", "% of a core")
+    let mut begun = Table::new("S-begun", "the same, 2 s later without traffic", "% of a core");
+    let mut idle = Table::new("S-idle", "the same, 20 s later without traffic", "% of a core")
         .judged(Against::Figure(1.0), 3.0, 1.0);
     let mut metrics = Table::new("S-metrics", "the same: GET /metrics", "ms").judged(
         Against::Figure(1.0),
@@ -398,11 +399,14 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
     for _ in 0..options.rounds.min(3) {
         let Some(peer) = rig.tidegate(&setup) else { return Vec::new() };
         ready.add("tidegate", false, peer.ready.as_secs_f64() * 1e3);
-        std::thread::sleep(Duration::from_secs(2));
-        let (before, start) = (peer.cpu_seconds(), Instant::now());
-        std::thread::sleep(Duration::from_secs(5));
-        let share = (peer.cpu_seconds() - before) / start.elapsed().as_secs_f64();
-        idle.add("tidegate", false, 100.0 * share);
+        // Clusters without traffic rest after some ten seconds.
+        for (pause, table) in [(2, &mut begun), (13, &mut idle)] {
+            std::thread::sleep(Duration::from_secs(pause));
+            let (before, start) = (peer.cpu_seconds(), Instant::now());
+            std::thread::sleep(Duration::from_secs(5));
+            let share = (peer.cpu_seconds() - before) / start.elapsed().as_secs_f64();
+            table.add("tidegate", false, 100.0 * share);
+        }
         let start = Instant::now();
         let bytes = get(&peer, "/metrics");
         metrics.add("tidegate", false, start.elapsed().as_secs_f64() * 1e3);
@@ -410,7 +414,7 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         resident.add("tidegate", false, peer.resident_bytes() / f64::from(1 << 20));
         stall.add("tidegate", false, reload_under_load(rig, &peer));
     }
-    vec![ready, idle, metrics, resident, stall]
+    vec![ready, begun, idle, metrics, resident, stall]
 }
 
 /// The longest latency in milliseconds of a light load while the configuration changes.

@@ -11,9 +11,11 @@ features=${2:-http3,k8s,nats,otel,acme,compression}
 target=${RUST_TARGET:-$(uname -m)-unknown-linux-gnu}
 folder=${CARGO_TARGET_DIR:-target/dist}
 
-# rustc links with its own lld on x86-64 alone; other linkers do not fold identical functions.
+# rustc links with its own lld on x86-64 alone; other linkers neither fold identical functions nor pack relocations.
 flags="'-C', 'target-feature=+crt-static'"
-case $target in x86_64-*-gnu) flags="$flags, '-C', 'link-arg=-Wl,--icf=all'" ;; esac
+case $target in
+    x86_64-*-gnu) flags="$flags, '-C', 'link-arg=-Wl,--icf=all', '-C', 'link-arg=-Wl,-z,pack-relative-relocs'" ;;
+esac
 ${CARGO:-cargo} build --locked --profile dist --features "$features" --bin tidegate \
     --target "$target" --target-dir "$folder" --config "target.$target.rustflags=[$flags]"
 mkdir -p "$out"
