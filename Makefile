@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 .PHONY: demo test check bench build chaos soak field fuzz dashboard-test dist dist-test clone-test image push docs rust gslb-test clean
 
 demo: rust
-	@echo "Building Tidegate: some 4 minutes on two processors the first time, then seconds. (make build: the release.)"
+	@echo "Building Tidegate: 3 to 5 minutes on two processors the first time, then seconds. (make build: the release.)"
 	$(CARGO) build --profile demo --locked
 	./target/demo/tidegate demo
 
