@@ -6,7 +6,6 @@ pub mod datagram;
 pub mod inherit;
 pub mod line_meter;
 pub mod listen;
-pub mod low_priority;
 pub mod notify;
 pub mod pipe;
 pub mod private_file;

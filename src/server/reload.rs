@@ -19,7 +19,7 @@ use crate::decision::plan::{Address, Plan, Secret};
 use crate::discover::Discovery;
 use crate::fleet::Fleet;
 use crate::os::inherit::Inherited;
-use crate::os::{clock, listen, low_priority};
+use crate::os::{clock, listen};
 use crate::policy;
 use crate::scaling::Scaling;
 use crate::shared::Shared;
@@ -279,9 +279,9 @@ impl Reloader {
 
     async fn put_in_force(&mut self, read: &Arc<Documents>) -> Result<u64, Vec<Problem>> {
         let (origin, owned) = (self.origin.clone(), read.clone());
-        // Parsing and checking a large file takes milliseconds, which would delay the workers.
+        // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
         let parse = move || origin.load(&owned);
-        let Some(outcome) = low_priority::run(parse).await else {
+        let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
             let problem = Problem::error(Position::START, "", "the check did not finish");
             return self.fail(vec![problem]);
         };

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The time for orders: a challenge is shown for some seconds before it is validated.
-const ORDERS: Duration = Duration::from_secs(60);
+const ORDERS: Duration = Duration::from_secs(120);
 
 /// Waits until `done`, as long as orders may take.
 #[track_caller]
