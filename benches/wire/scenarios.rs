@@ -399,7 +399,7 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
     for _ in 0..options.rounds.min(3) {
         let Some(peer) = rig.tidegate(&setup) else { return Vec::new() };
         ready.add("tidegate", false, peer.ready.as_secs_f64() * 1e3);
-        // Clusters without traffic rest after some ten seconds.
+        // All clusters are swept at the start, and from 8 s on again each 8 to 12 s: the second figure includes that.
         for (pause, table) in [(2, &mut begun), (13, &mut idle)] {
             std::thread::sleep(Duration::from_secs(pause));
             let (before, start) = (peer.cpu_seconds(), Instant::now());

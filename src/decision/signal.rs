@@ -32,8 +32,8 @@ pub struct Signals {
     pub allowances: Table<ServiceIndex, Option<f64>>,
     /// The traffic since the start and its cost by service of the plan, parallel to the service's clusters.
     pub spent: Table<ServiceIndex, Arc<Vec<Spend>>>,
-    /// The clusters to which a connection should be made ahead of need, because a nearer one begins to queue: one for
-    /// each class concerned.
+    /// Clusters to which a worker should open connections in advance, because exchanges begin to queue at a nearer
+    /// cluster. One entry for each such class.
     pub warm: Vec<ClusterIndex>,
 }
 
@@ -274,8 +274,8 @@ pub struct Choice {
     pub share: f64,
     /// The reason for which an exchange is sent to this cluster.
     pub why: Why,
-    /// Whether a connection to this cluster should be made ahead of need, because a nearer cluster begins to queue: see
-    /// [`Signals::warm`].
+    /// Whether connections to this cluster should be opened in advance, because exchanges begin to queue at a nearer
+    /// cluster. See [`Signals::warm`].
     pub warm: bool,
     /// Dollars that an exchange is expected to cost there, if a budget limits them; otherwise 0.
     pub usd: f64,

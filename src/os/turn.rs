@@ -1,8 +1,9 @@
 //! Turns of the thread's event loop: whether the kernel was asked for events since a moment.
 //!
-//! The runtime reports a turn when it has slept (`on_thread_unpark`). A busy loop never sleeps: it asks for events
-//! between two tasks, and reports nothing. What the runtime does report then is the end of a task's yield, which comes
-//! right after the kernel was asked and before any task runs: [`in_use`] yields in the name of nobody.
+//! A turn begins when the runtime has polled the kernel for events. After a sleep the runtime calls a hook
+//! (`on_thread_unpark`). A busy runtime does not sleep: it polls between two tasks, without a hook. But right after that
+//! poll, before any task runs, it wakes the tasks that have yielded. So [`in_use`] registers a waker there, without a
+//! task, that begins the next turn.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -16,8 +17,8 @@ thread_local! {
     static NEXT: Waker = Waker::from(Arc::new(Next));
 }
 
-/// The uses of a turn from which on the loop counts as busy. After a yield the loop asks for events once more before it
-/// sleeps, which is not worth it for fewer.
+/// The number of uses in one turn from which the waker is registered. A registered waker costs one more poll of the
+/// kernel before the runtime sleeps, so it should replace several system calls.
 const BUSY: u32 = 4;
 
 /// A turn of the thread's event loop.

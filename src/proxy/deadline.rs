@@ -39,7 +39,7 @@ pub struct Deadlines {
     due: RefCell<Vec<u64>>,
     cells: RefCell<Vec<Option<Rc<Waiting>>>>,
     free: RefCell<Vec<usize>>,
-    /// Cells without a watch, for the next one: connections have some only during an exchange.
+    /// Free cells for new watches: a client connection needs its second watch only during an exchange.
     spare: RefCell<Vec<(Rc<Waiting>, usize)>>,
 }
 

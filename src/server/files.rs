@@ -1,4 +1,4 @@
-//! Files of the process: logs, tokens, and state that survives a restart.
+//! Files of the process: logs, tokens of the admin API, and state that is kept over a restart.
 
 use crate::admin::Access;
 use crate::config::Settings;

@@ -61,6 +61,7 @@ pub struct Reloader {
     seen: Option<u64>,
     /// What was read last.
     documents: Arc<Documents>,
+    /// The fingerprint of `documents`.
     fingerprint: u64,
     /// The fingerprint of the TLS files in force, or of those that were rejected last.
     certificates: u64,

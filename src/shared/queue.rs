@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// The waiting exchanges in all queues of the process, so that a tick need not look at each queue of each cluster.
+/// The number of exchanges that wait, over all queues of the process. While it is 0, no queue needs to be checked.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether an exchange waits in any queue of the process.
+/// Whether any queue of the process has a waiting exchange.
 #[must_use]
 pub fn any_waits() -> bool {
     WAITING.load(Ordering::Relaxed) > 0

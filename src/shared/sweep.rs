@@ -263,7 +263,7 @@ impl Samples for Sweep {
     }
 
     fn is_quiet(&mut self, cluster: ClusterIndex, first: u32) -> bool {
-        // After a reload the clusters of the last plan are still watched for one sweep.
+        // In the first sweep after a reload, the table is still that of the previous plan: then the ids differ.
         self.firsts.get(cluster) == Some(&Some(first))
             && self.clusters.get(cluster).is_some_and(|live| !live.activity.was_seen())
     }
