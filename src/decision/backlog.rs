@@ -11,6 +11,7 @@
 //!
 //! # Invariants
 //! * Without growth there is no queue, however slow the work is.
+//! * A burst is no queue before some of it has waited, nor while more of it ends than is sent.
 //! * If the assumed queue does not shrink while fewer exchanges are sent than end, it was slow work: the detection is
 //!   ignored, and the next detection must last twice as long before it counts.
 
@@ -31,6 +32,8 @@ const AT_WORK: f64 = 0.8;
 const SMALL: f64 = 0.2;
 /// The number of the newest buckets, the current one included, in which a growing queue is searched.
 const MOMENTS: usize = 3;
+/// The part of a recognisable queue that some exchange must have waited already.
+const WAITED: f64 = 0.5;
 /// Time constant for forgetting the least response time, in seconds.
 const FORGETS: f64 = 60.0;
 /// The least time in which a queue must shrink while fewer exchanges are sent than end, in seconds.
@@ -133,7 +136,11 @@ impl Backlog {
             }
             closed += 1;
             if left < BUCKET - 1e-9 {
+                // What `left` holds is not in the buckets yet.
+                let rest = if elapsed > 0.0 { left / elapsed } else { 0.0 };
+                self.waiting = flow.waiting - (flow.sent - flow.ended) * rest;
                 self.judge(bound, closed);
+                self.waiting = flow.waiting;
             }
             self.span = 0.0;
             self.at = (self.at + 1) % BUCKETS;
@@ -212,9 +219,8 @@ impl Backlog {
         self.risen = if queue < SMALL * bound { 0 } else { self.risen + closed };
         match self.grown {
             None => {
-                // No exchange has waited longer than the queue exists.
-                let waits = self.risen as f64 * BUCKET > bound;
                 let queue = queue.min(self.response_at_best() - least);
+                let waits = self.has_waited(WAITED * bound + least) && !self.drains();
                 if queue > bound && waits && self.doubts <= 0.0 && self.grows(least) {
                     self.grown = Some((queue, 0.0));
                 }
@@ -236,6 +242,21 @@ impl Backlog {
                 }
             }
         }
+    }
+
+    /// Whether some exchange in flight was sent more than `seconds` ago, if exchanges end in the order in which they
+    /// were sent. The exchanges of a burst have not waited yet, however long the last of them will wait.
+    fn has_waited(&self, seconds: f64) -> bool {
+        let (whole, part) = ((seconds / BUCKET) as usize, (seconds / BUCKET).fract());
+        let newer = self.total(&self.sent, 0, whole.min(BUCKETS));
+        let newer = newer + part * self.total(&self.sent, whole, 1);
+        self.waiting - newer > CERTAIN * self.waiting.sqrt()
+    }
+
+    /// Whether clearly more exchanges ended than were sent in the newest bucket.
+    fn drains(&self) -> bool {
+        let (sent, ended) = (self.total(&self.sent, 0, 1), self.total(&self.ended, 0, 1));
+        ended - sent > CERTAIN * (sent + ended).sqrt()
     }
 
     /// Whether fewer exchanges end than were sent one response time ago, at the highest completion rate.
@@ -382,6 +403,42 @@ mod tests {
         let mut servers = Servers::new();
         servers.run(10, 20.0, 500, 20);
         assert_eq!(burst(&mut servers.backlog), 0.0);
+    }
+
+    /// Sweeps of an application on a busy machine, as recorded: quick exchanges one after the other, and then 200 that
+    /// a client sends within 300 ms.
+    #[test]
+    fn a_burst_on_a_busy_machine_is_no_queue() {
+        let first = [
+            (10.0, 0.0, 10.0),
+            (17.0, 5.0, 22.0),
+            (0.0, 0.0, 22.0),
+            (15.0, 22.0, 15.0),
+            (63.0, 2.0, 76.0),
+            (22.0, 26.0, 72.0),
+        ];
+        let second = [
+            (6.0, 0.0, 6.0),
+            (17.0, 6.0, 17.0),
+            (0.0, 0.0, 17.0),
+            (77.0, 0.0, 77.0),
+            (6.0, 3.0, 80.0),
+            (0.0, 26.0, 54.0),
+        ];
+        for burst in [first, second] {
+            for late in [0.0, 0.025, 0.050, 0.075] {
+                let mut backlog = Backlog::default();
+                backlog.fold(Flow::default(), 0.25, late);
+                let before = std::iter::repeat_n((1.0, 1.0, 0.0), 5);
+                for (sent, ended, waiting) in before.chain(burst) {
+                    let seconds = if waiting < 1.0 { 0.006 } else { 0.15 } * ended;
+                    let flow =
+                        Flow { sent, ended, answered: ended, seconds, waiting, ..Flow::default() };
+                    backlog.fold(flow, 0.25, 0.05);
+                    assert_eq!(backlog.queue(), None, "{late} {waiting}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ try:
         def questions():
             for number in range(20):
                 yield b"%d" % number
-                assert answers.get() == b"echo:%d" % number
+                assert answers.get(timeout=5) == b"echo:%d" % number
 
         import queue
 
