@@ -220,8 +220,10 @@ impl Backlog {
         match self.grown {
             None => {
                 let queue = queue.min(self.response_at_best() - least);
+                // No exchange has waited longer than the queue exists.
+                let lasts = self.risen as f64 * BUCKET > bound;
                 let waits = self.has_waited(WAITED * bound + least) && !self.drains();
-                if queue > bound && waits && self.doubts <= 0.0 && self.grows(least) {
+                if queue > bound && lasts && waits && self.doubts <= 0.0 && self.grows(least) {
                     self.grown = Some((queue, 0.0));
                 }
             }
