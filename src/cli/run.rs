@@ -2,15 +2,18 @@
 
 use super::welcome::{welcome, without_a_file};
 use super::{fail, read_config};
-use crate::config::{Bootstrap, Config, load};
+use crate::config::{Bootstrap, Documents, Settings, load_documents};
 use crate::server::key_origin::KeyOrigin;
 use crate::server::logs::own_log;
-use crate::server::origin::Origin;
+use crate::server::origin::{Loaded, Origin};
 use crate::server::{Options, Running, StartError, run as run_server};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Where the configuration comes from, its settings, and itself if it is loaded already.
+type Started = (Origin, Settings, Option<Loaded>);
 
 /// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
@@ -21,10 +24,18 @@ pub(super) fn run(path: &Path) -> ExitCode {
         Ok(read) => read,
         Err(message) => return fail(&message),
     };
-    let outcome = load(&text, &folder, &|name| std::env::var(name).ok());
-    let started = match (outcome.config, outcome.bootstrap) {
-        (Some(config), _) if path == Path::new("-") => Ok((Origin::Text(text), config)),
-        (Some(config), _) => Ok((Origin::File(path.to_path_buf()), config)),
+    let variable = |name: &str| std::env::var(name).ok();
+    let documents = Documents::read(text, &folder, &variable, None);
+    let mut outcome = load_documents(&documents, &folder, &variable);
+    let started = match (&outcome.config, outcome.bootstrap.take()) {
+        (Some(config), _) => {
+            let settings = config.settings.clone();
+            let origin = match path == Path::new("-") {
+                true => Origin::Text(documents.main.clone()),
+                false => Origin::File(path.to_path_buf()),
+            };
+            Ok((origin, settings, Some(Loaded { documents: Arc::new(documents), outcome })))
+        }
         (None, Some(bootstrap)) => from_key(bootstrap, folder),
         (None, None) => {
             for problem in &outcome.problems {
@@ -33,7 +44,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
             return fail("the configuration has errors; nothing was started");
         }
     };
-    let (origin, Config { settings, .. }) = match started {
+    let (origin, settings, loaded) = match started {
         Ok(started) => started,
         Err(message) => return fail(&format!("{message}\nnothing was started")),
     };
@@ -49,7 +60,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
             eprintln!("{}", welcome(plan, &running.addresses, running.admin.as_ref(), path));
         }
     };
-    match run_server(Options { origin, signals: true, pin: true, log }, greet) {
+    match run_server(Options { origin, loaded, signals: true, pin: true, log }, greet) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Io(message)) => fail(&message),
         Err(StartError::Config(problems)) => {
@@ -60,11 +71,11 @@ pub(super) fn run(path: &Path) -> ExitCode {
 }
 
 /// The configuration that a key in NATS holds, or the last good one.
-fn from_key(bootstrap: Bootstrap, folder: PathBuf) -> Result<(Origin, Config), String> {
+fn from_key(bootstrap: Bootstrap, folder: PathBuf) -> Result<Started, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
     let (key, config) = runtime.block_on(KeyOrigin::start(bootstrap, folder))?;
-    Ok((Origin::Key(Arc::new(key)), config))
+    Ok((Origin::Key(Arc::new(key)), config.settings, None))
 }

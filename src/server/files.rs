@@ -1,14 +1,15 @@
-//! Files of the process: logs, tokens of the admin API, and state that is kept over a restart.
+//! Files of the process: logs, certificates, tokens of the admin API, and state that is kept over a restart.
 
 use crate::admin::Access;
 use crate::config::Settings;
 use crate::decision::assess::Event;
 use crate::decision::change::{Dials, Shift};
-use crate::decision::plan::Secret;
+use crate::decision::plan::{Plan, Secret};
 use crate::os::{clock, private_file};
 use crate::policy;
 use crate::telemetry::cells::Registry;
 use crate::telemetry::log;
+use crate::tls::store as tls;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -28,6 +29,16 @@ pub(super) fn access(settings: &Settings) -> Access {
         token: read(&settings.admin_token_file),
         fleet_token: read(&settings.fleet_token_file),
         allowed_hosts: settings.admin_hosts.clone(),
+    }
+}
+
+/// Reads the files of a plan: TLS and policies.
+pub(super) fn build(plan: &Plan) -> Result<(tls::Store, policy::Store), Vec<(String, String)>> {
+    match (tls::Store::build(plan), policy::Store::build(plan)) {
+        (Ok(tls), Ok(policies)) => Ok((tls, policies)),
+        (tls, policies) => {
+            Err([tls.err(), policies.err()].into_iter().flatten().flatten().collect())
+        }
     }
 }
 

@@ -17,6 +17,15 @@ pub enum Origin {
     Key(Arc<KeyOrigin>),
 }
 
+/// A configuration that was read and checked.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was read.
+    pub documents: Arc<Documents>,
+    /// What it says.
+    pub outcome: Outcome,
+}
+
 impl Origin {
     /// The name in messages: the path, `nats:BUCKET/KEY`, or `-` for a text.
     #[must_use]
@@ -60,6 +69,16 @@ impl Origin {
             if read == *before { before } else { Arc::new(read) }
         });
         read.await.map_err(|error| format!("cannot read the included files: {error}"))
+    }
+
+    /// Reads and loads the configuration for the start.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub async fn load_first(&self) -> Result<Loaded, String> {
+        let documents = self.read(&Arc::default()).await?;
+        let outcome = self.load(&documents);
+        Ok(Loaded { documents, outcome })
     }
 
     /// Reads a key in NATS now, before the next poll.

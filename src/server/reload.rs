@@ -7,7 +7,7 @@ use super::control;
 use super::files;
 use super::key_origin::KeyOrigin;
 use super::logs::Logs;
-use super::origin::Origin;
+use super::origin::{Loaded, Origin};
 use super::sockets::{Built, Sockets, log_undelivered, unbound};
 use super::status::{Status, Texts};
 use super::worker;
@@ -179,6 +179,16 @@ impl Reloader {
         self.sockets.addresses()
     }
 
+    /// Puts the configuration of the start in force.
+    ///
+    /// # Errors
+    /// All problems.
+    pub async fn start(&mut self, loaded: Loaded) -> Result<u64, Vec<Problem>> {
+        self.fingerprint = loaded.documents.fingerprint();
+        self.documents = loaded.documents;
+        self.put_in_force(loaded.outcome).await
+    }
+
     /// Reads the source again and puts its configuration in force, if the text has changed or `only_if_changed` is
     /// not set.
     ///
@@ -187,10 +197,7 @@ impl Reloader {
     pub async fn reload(&mut self, when: ReloadIf) -> Result<u64, Vec<Problem>> {
         let only_if_changed = when == ReloadIf::Changed;
         self.looking = only_if_changed;
-        if !only_if_changed
-            && self.generation() > 0
-            && let Err(message) = self.origin.refresh().await
-        {
+        if !only_if_changed && let Err(message) = self.origin.refresh().await {
             // The last text that was seen stays in force; nothing was rejected.
             tracing::error!("configuration not read: {message}");
             return Err(vec![Problem::error(Position::START, "", message)]);
@@ -210,9 +217,8 @@ impl Reloader {
             self.documents = documents.clone();
             self.fingerprint = documents.fingerprint();
         }
-        let hash = self.fingerprint;
         if only_if_changed {
-            if self.seen == Some(hash) {
+            if self.seen == Some(self.fingerprint) {
                 self.recertify().await;
                 return Ok(self.generation());
             }
@@ -222,14 +228,27 @@ impl Reloader {
                 return Ok(self.generation());
             }
         }
-        self.seen = Some(hash);
-        let result = self.put_in_force(&documents).await;
-        self.keep_texts(documents, result.as_ref().err().map_or(&[], Vec::as_slice));
+        let origin = self.origin.clone();
+        // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
+        let parse = move || origin.load(&documents);
+        let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
+            let problem = Problem::error(Position::START, "", "the check did not finish");
+            return self.fail(vec![problem]);
+        };
+        self.put_in_force(outcome).await
+    }
+
+    /// Puts in force what the documents say.
+    async fn put_in_force(&mut self, outcome: Outcome) -> Result<u64, Vec<Problem>> {
+        self.seen = Some(self.fingerprint);
+        let result = self.adopt(outcome).await;
+        self.keep_texts(result.as_ref().err().map_or(&[], Vec::as_slice));
         result
     }
 
     /// Keeps the texts that the API compares: the text in force, or the rejected text.
-    fn keep_texts(&self, read: Arc<Documents>, problems: &[Problem]) {
+    fn keep_texts(&self, problems: &[Problem]) {
+        let read = self.documents.clone();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let name = self.origin.name();
         let rejected = !problems.is_empty();
@@ -252,7 +271,7 @@ impl Reloader {
         let known = self.certificates;
         let build = move || match store::fingerprint(&plan) {
             same if same == known => None,
-            other => Some((other, build_all(&plan))),
+            other => Some((other, files::build(&plan))),
         };
         let Ok(Some((fingerprint, built))) = tokio::task::spawn_blocking(build).await else {
             return;
@@ -278,14 +297,7 @@ impl Reloader {
         }
     }
 
-    async fn put_in_force(&mut self, read: &Arc<Documents>) -> Result<u64, Vec<Problem>> {
-        let (origin, owned) = (self.origin.clone(), read.clone());
-        // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
-        let parse = move || origin.load(&owned);
-        let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
-            let problem = Problem::error(Position::START, "", "the check did not finish");
-            return self.fail(vec![problem]);
-        };
+    async fn adopt(&mut self, outcome: Outcome) -> Result<u64, Vec<Problem>> {
         let Outcome { config: Some(config), problems, .. } = outcome else {
             // A file that the configuration refers to may be created later: load it again at the next check.
             self.seen = None;
@@ -309,7 +321,7 @@ impl Reloader {
         for problem in problems.iter().chain(&self.needs_restart(&settings)) {
             log(problem.severity, &problem.render(&self.origin.name()));
         }
-        let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built, read).await;
+        let generation = self.publish(plan, (Arc::new(tls), Arc::new(policies)), built).await;
         match &generation {
             Ok(_) => {
                 self.access.store(Arc::new(files::access(&settings)));
@@ -323,7 +335,7 @@ impl Reloader {
                 }
                 self.scaling.notify(settings.webhook.as_ref());
                 if let Origin::Key(key) = &self.origin {
-                    self.keep(key, &read.main).await;
+                    self.keep(key, &self.documents.main).await;
                 }
                 let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
                 status.effective = Arc::new(effective);
@@ -369,7 +381,6 @@ impl Reloader {
         plan: Arc<Plan>,
         (tls, policies): (Arc<Store>, Arc<policy::Store>),
         built: Vec<Built>,
-        read: &Documents,
     ) -> Result<u64, Vec<Problem>> {
         for built in &built {
             if let Err(error) = listen::listen(&built.sockets) {
@@ -392,7 +403,7 @@ impl Reloader {
         let now = clock::since_epoch();
         *status = Status {
             generation,
-            hash: format!("{:016x}", read.fingerprint()),
+            hash: format!("{:016x}", self.fingerprint),
             loaded_at: now,
             ok: true,
             at: now,
@@ -464,16 +475,6 @@ impl Reloader {
 
     fn generation(&self) -> u64 {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).generation
-    }
-}
-
-/// Reads the files of a plan: TLS and policies.
-fn build_all(plan: &Plan) -> Result<(Store, policy::Store), Vec<(String, String)>> {
-    match (Store::build(plan), policy::Store::build(plan)) {
-        (Ok(tls), Ok(policies)) => Ok((tls, policies)),
-        (tls, policies) => {
-            Err([tls.err(), policies.err()].into_iter().flatten().flatten().collect())
-        }
     }
 }
 

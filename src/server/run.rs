@@ -7,8 +7,8 @@ use super::files;
 use super::fresh::{count_panics, shared};
 use super::logs::Logs;
 use super::main_task::{Main, Thread};
-use super::origin::Origin;
-use super::reload::{ReloadIf, Reloader};
+use super::origin::{Loaded, Origin};
+use super::reload::Reloader;
 use super::reports::Reports;
 use super::signals::Signals;
 use super::upgrade::Upgrade;
@@ -39,10 +39,12 @@ use tokio::sync::mpsc;
 pub use super::main_task::Stop;
 
 /// The options of a proxy.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// The source of the configuration.
     pub origin: Origin,
+    /// The configuration of the source, if it is loaded already.
+    pub loaded: Option<Loaded>,
     /// Whether this process handles signals; a demo or a test runs several proxies in one process.
     pub signals: bool,
     /// Whether worker threads are pinned to cores.
@@ -122,7 +124,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
 }
 
 async fn start_with(options: Options, mut inherited: Inherited) -> Result<Running, StartError> {
-    let settings = first_settings(&options.origin).await?;
+    let (loaded, settings) = first(&options.origin, options.loaded).await?;
     let workers = settings.workers.unwrap_or_else(|| cores::allowed().len());
     let registry = Arc::new(Registry::default());
     let (shared, channels) = shared(workers, registry.clone());
@@ -156,7 +158,7 @@ async fn start_with(options: Options, mut inherited: Inherited) -> Result<Runnin
     );
     reloader.inherit(inherited);
     reloader.fleet().listens_at(admin_listener.as_ref().map(|(_, address, _)| address));
-    reloader.reload(ReloadIf::Requested).await.map_err(StartError::Config)?;
+    reloader.start(loaded).await.map_err(StartError::Config)?;
     log_start(&shared.view.load().plan, &options.origin.name());
     let addresses = reloader.addresses();
     let (requests, requests_in) = mpsc::channel(64);
@@ -237,13 +239,21 @@ fn log_start(plan: &Plan, config: &str) {
     tracing::info!(version, site, environment, config, "tidegate {version} started");
 }
 
-/// The settings at the start, or all problems.
-async fn first_settings(origin: &Origin) -> Result<Settings, StartError> {
-    let failed = |error| StartError::Io(format!("{}: {error}", origin.name()));
-    let outcome = origin.load(&*origin.read(&Arc::default()).await.map_err(failed)?);
-    match outcome.config {
-        Some(Config { settings, .. }) => Ok(settings),
-        None => Err(StartError::Config(outcome.problems)),
+/// The configuration of the start and its settings, or all problems.
+async fn first(origin: &Origin, loaded: Option<Loaded>) -> Result<(Loaded, Settings), StartError> {
+    let loaded = match loaded {
+        Some(loaded) => loaded,
+        None => {
+            let failed = |error| StartError::Io(format!("{}: {error}", origin.name()));
+            origin.load_first().await.map_err(failed)?
+        }
+    };
+    match &loaded.outcome.config {
+        Some(Config { settings, .. }) => {
+            let settings = settings.clone();
+            Ok((loaded, settings))
+        }
+        None => Err(StartError::Config(loaded.outcome.problems)),
     }
 }
 

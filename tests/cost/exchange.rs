@@ -93,7 +93,8 @@ fn proxy() -> Proxy {
         .enable_all()
         .build()
         .unwrap();
-    let options = Options { origin: Origin::Text(config), signals: false, pin: false, log: None };
+    let origin = Origin::Text(config);
+    let options = Options { origin, loaded: None, signals: false, pin: false, log: None };
     let running = runtime.block_on(start(options)).unwrap();
     let Some(Address::Ip(address)) = running.addresses.get("web").cloned() else {
         panic!("{:?}", running.addresses)

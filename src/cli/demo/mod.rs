@@ -63,8 +63,8 @@ async fn play(options: &Options) -> Result<bool, String> {
     let far = Toy::start("cloud-far", 400, SERVICE, FAR).await.map_err(io)?;
     let config = config(&options.admin, &idc, &near, &far);
     let origin = Origin::Text(config);
-    let running = start(ServerOptions { origin, signals: false, pin: false, log: None }).await;
-    let running = running.map_err(|error| match error {
+    let server = ServerOptions { origin, loaded: None, signals: false, pin: false, log: None };
+    let running = start(server).await.map_err(|error| match error {
         StartError::Io(message) => message,
         StartError::Config(all) => {
             all.iter().map(|problem| problem.render("demo")).collect::<Vec<_>>().join("\n")
