@@ -57,7 +57,7 @@ pub(super) fn blackholed(form: Form) -> Vec<Line> {
     load.warm_up();
     rig.relay.set(Fault::Blackhole);
     let out = rig.out_after();
-    std::thread::sleep(Duration::from_secs(3));
+    load.observe(Duration::from_secs(3));
     let answers = load.stop();
     let slowest = answers.slowest;
     let mut lines = vec![
@@ -92,7 +92,7 @@ pub(super) fn unaccepting(form: Form) -> Vec<Line> {
     let load = Load::start(rig.proxy.at("web"), form.rate);
     load.warm_up();
     rig.relay.set(Fault::NoAccept);
-    std::thread::sleep(Duration::from_secs(3));
+    load.observe(Duration::from_secs(3));
     let answers = load.stop();
     let slowest = answers.slowest;
     vec![
@@ -124,7 +124,7 @@ pub(super) fn unwell(form: Form) -> Vec<Line> {
         let load = Load::start(rig.proxy.at("web"), form.rate.min(500));
         load.warm_up();
         rig.relay.set(fault);
-        std::thread::sleep(Duration::from_secs(2));
+        load.observe(Duration::from_secs(2));
         let answers = load.stop();
         rig.relay.set(Fault::None);
         lines.push(errors(what, &answers, 0.0, "0"));
@@ -148,9 +148,9 @@ pub(super) fn lying(form: Form) -> Vec<Line> {
         rig.relay.set(fault);
         rig.out_after();
         // Requests in flight when the fault is detected.
-        std::thread::sleep(Duration::from_millis(300));
+        load.observe(Duration::from_millis(300));
         let found_out = load.take();
-        std::thread::sleep(Duration::from_millis(500));
+        load.observe(Duration::from_millis(500));
         let after = load.stop();
         rig.relay.set(Fault::None);
         lines.push(Line {
@@ -170,7 +170,7 @@ pub(super) fn overloaded(form: Form) -> Vec<Line> {
     let addresses = |all: &[cluster::Process]| all.iter().map(|p| p.address).collect::<Vec<_>>();
     let proxy = Proxy::start(&config_at(&addresses(&idc), &addresses(&cloud)));
     let load = Load::start(proxy.at("web"), form.rate.min(500));
-    std::thread::sleep(Duration::from_secs(4));
+    load.observe(Duration::from_secs(4));
     let answers = load.stop();
     let retries = proxy.metric("tidegate_retries_total{service=\"shop\",result=\"granted\"}");
     let factor = 1.0 + retries / answers.count.max(1) as f64;

@@ -34,6 +34,8 @@ pub struct Load {
     done: Arc<AtomicUsize>,
     answers: Arc<Mutex<Answers>>,
     threads: Vec<JoinHandle<()>>,
+    /// Requests a second.
+    rate: u32,
 }
 
 impl Load {
@@ -77,7 +79,7 @@ impl Load {
             })
         };
         let threads = (0..CLIENTS).map(client).collect();
-        Load { stop, done, answers, threads }
+        Load { stop, done, answers, threads, rate }
     }
 
     /// Waits until every client was served for a while, and discards those results.
@@ -89,6 +91,16 @@ impl Load {
         let mut answers = self.answers.lock().unwrap();
         assert!(answers.errors.is_empty(), "{:?}", answers.errors.first());
         *answers = Answers::default();
+    }
+
+    /// Waits until as many requests have ended as the rate has in `span`: on a slow machine, or while requests wait,
+    /// this takes longer than `span`.
+    pub fn observe(&self, span: Duration) {
+        let count = (span.as_secs_f64() * f64::from(self.rate)) as usize;
+        let until = self.done.load(Ordering::Relaxed) + count;
+        super::within(4 * span + Duration::from_secs(10), "requests end", || {
+            self.done.load(Ordering::Relaxed) >= until
+        });
     }
 
     /// The results since the warm-up or the last call.

@@ -3,8 +3,8 @@
 //! `make chaos` runs the long form against a release build and also gates times; `make test` runs the short form, which
 //! gates errors alone, because a slow machine does not change them.
 //!
-//! Each `sleep` here is a window of observation: load runs for that time, and its results are judged afterwards. No
-//! test waits for a state by sleeping.
+//! Results are judged after a number of requests, not after a time ([`Load::observe`]). No test waits for a state by
+//! sleeping.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test, and it shares its support")]
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use support::{Proxy, eventually, whole};
+use support::{Proxy, eventually, whole, within};
 
 /// A figure, and whether it meets its gate.
 struct Line {
@@ -167,7 +167,7 @@ fn killed(form: Form) -> Vec<Line> {
     let address = idc[0].address.to_string();
     idc.remove(0).kill();
     let out = ejected(&proxy, &address);
-    std::thread::sleep(Duration::from_secs(2));
+    load.observe(Duration::from_secs(2));
     let answers = load.stop();
     vec![
         errors("kill -9 of an endpoint", &answers, 0.0, "0"),
@@ -183,7 +183,7 @@ fn stopped(form: Form) -> Vec<Line> {
     load.warm_up();
     idc[0].signal("STOP");
     let out = ejected(&proxy, &idc[0].address.to_string());
-    std::thread::sleep(Duration::from_secs(3));
+    load.observe(Duration::from_secs(3));
     let answers = load.stop();
     idc[0].signal("CONT");
     vec![
@@ -208,11 +208,11 @@ fn frozen(form: Form) -> Vec<Line> {
     let load = Load::start(proxy.at("web"), form.rate);
     load.warm_up();
     idc.iter().for_each(|endpoint| endpoint.signal("STOP"));
-    std::thread::sleep(Duration::from_secs(4));
+    load.observe(Duration::from_secs(4));
     let answers = load.take();
     idc.iter().for_each(|endpoint| endpoint.signal("CONT"));
     // Stalled requests complete and are counted now, after more than four seconds.
-    std::thread::sleep(Duration::from_millis(500));
+    load.observe(Duration::from_millis(500));
     let woken = load.stop();
     let slowest = answers.slowest.max(woken.slowest);
     let most = if form.times { 1_600 } else { 3_000 };
@@ -234,7 +234,7 @@ fn cloud_lost(form: Form) -> Vec<Line> {
     let load = Load::start(proxy.at("web"), form.rate);
     load.warm_up();
     idc.into_iter().for_each(Process::kill);
-    std::thread::sleep(Duration::from_secs(if form.times { 10 } else { 3 }));
+    load.observe(Duration::from_secs(if form.times { 10 } else { 3 }));
     let answers = load.stop();
     // A request is retried once: a request that meets two kills is lost. With few requests, up to two may be lost.
     let few = 2.0 / answers.count.max(1) as f64;
@@ -303,7 +303,7 @@ fn upgrades(form: Form) -> Vec<Line> {
         }
         eventually("a successor is ready", || logged("successor ready") == number);
         eventually("its predecessor ends", || logged("INFO proxy stopped") == number);
-        std::thread::sleep(Duration::from_millis(300));
+        load.observe(Duration::from_millis(300));
         let line = proxy.said(" starting process=").unwrap();
         ids.push(line.rsplit("process=").next().unwrap().trim().to_owned());
     }
