@@ -17,6 +17,7 @@ pub(super) struct Window {
     pub(super) by_cluster: BTreeMap<String, usize>,
     /// Responses that were not 200, and connections that failed.
     pub(super) errors: usize,
+    first_error: Option<String>,
     latencies: Vec<f64>,
 }
 
@@ -40,12 +41,21 @@ impl Window {
         sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
     }
 
-    /// Adds a response of a cluster, or one that failed.
-    pub(super) fn add(&mut self, seconds: f64, cluster: Option<String>) {
+    /// The number of errors, and the first of them.
+    pub(super) fn errors_seen(&self) -> String {
+        let first = self.first_error.as_ref().map(|first| format!(" (the first: {first})"));
+        format!("{} errors{}", self.errors, first.unwrap_or_default())
+    }
+
+    /// Adds a response of a cluster, or the reason why there is none.
+    pub(super) fn add(&mut self, seconds: f64, cluster: Result<String, String>) {
         self.latencies.push(seconds);
         match cluster {
-            Some(cluster) => *self.by_cluster.entry(cluster).or_default() += 1,
-            None => self.errors += 1,
+            Ok(cluster) => *self.by_cluster.entry(cluster).or_default() += 1,
+            Err(error) => {
+                self.errors += 1;
+                self.first_error.get_or_insert(error);
+            }
         }
     }
 
@@ -55,6 +65,7 @@ impl Window {
             *self.by_cluster.entry(cluster).or_default() += count;
         }
         self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
         self.latencies.extend(other.latencies);
     }
 }
@@ -103,7 +114,7 @@ impl Load {
     /// Sends one more request; returns its status and refusal.
     pub(super) async fn ask(&self, path: &str) -> String {
         match exchange(&self.shared, path).await {
-            Ok(answer) => format!("{} {}", answer.status, answer.refusal).trim_end().to_owned(),
+            Ok(answer) => answer.summary(),
             Err(error) => error.to_string(),
         }
     }
@@ -134,18 +145,27 @@ async fn one(shared: Arc<Shared>) {
     let started = Instant::now();
     let answer = tokio::time::timeout(PATIENCE, exchange(&shared, "/")).await;
     let took = started.elapsed().as_secs_f64();
-    let good = match answer {
-        Ok(Ok(answer)) => Some(answer).filter(|answer| answer.status == 200),
-        Ok(Err(_)) | Err(_) => None,
+    let cluster = match answer {
+        Ok(Ok(answer)) if answer.status == 200 => Ok(answer.cluster),
+        Ok(Ok(answer)) => Err(answer.summary()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no response in time".to_owned()),
     };
     let mut window = shared.window.lock().unwrap_or_else(PoisonError::into_inner);
-    window.add(took, good.map(|answer| answer.cluster));
+    window.add(took, cluster);
 }
 
 struct Answer {
     status: u16,
     cluster: String,
     refusal: String,
+}
+
+impl Answer {
+    /// The status and the refusal.
+    fn summary(&self) -> String {
+        format!("{} {}", self.status, self.refusal).trim_end().to_owned()
+    }
 }
 
 async fn exchange(shared: &Shared, path: &str) -> std::io::Result<Answer> {

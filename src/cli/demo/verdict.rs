@@ -42,7 +42,7 @@ pub(super) fn judge(measure: Measure, seen: &Window) -> Promise {
     match measure {
         Measure::Low => Promise {
             text: "at half load the data centre serves",
-            seen: format!("{percent:.1} % at home (98 % or more), {} errors", seen.errors),
+            seen: format!("{percent:.1} % at home (98 % or more), {}", seen.errors_seen()),
             kept: home >= 0.98 && seen.errors == 0,
         },
         Measure::High => {
@@ -50,10 +50,10 @@ pub(super) fn judge(measure: Measure, seen: &Window) -> Promise {
             Promise {
                 text: "the excess spills into the cloud, and nobody is refused",
                 seen: format!(
-                    "{:.1} % in the cloud (15-45 %), p99 {:.0} ms (under 200), {} errors",
+                    "{:.1} % in the cloud (15-45 %), p99 {:.0} ms (under 200), {}",
                     cloud * 100.0,
                     p99 * 1e3,
-                    seen.errors
+                    seen.errors_seen()
                 ),
                 kept: (0.15..=0.45).contains(&cloud) && p99 < 0.2 && seen.errors == 0,
             }
@@ -65,12 +65,12 @@ pub(super) fn judge(measure: Measure, seen: &Window) -> Promise {
         },
         Measure::Outage => Promise {
             text: "an outage costs idempotent requests nothing",
-            seen: format!("{} errors in {} requests", seen.errors, seen.count()),
+            seen: format!("{} in {} requests", seen.errors_seen(), seen.count()),
             kept: has_any && seen.errors == 0,
         },
         Measure::Home => Promise {
             text: "the traffic is back within 5 s, gently",
-            seen: format!("{percent:.1} % at home (95 % or more), {} errors", seen.errors),
+            seen: format!("{percent:.1} % at home (95 % or more), {}", seen.errors_seen()),
             kept: home >= 0.95 && seen.errors == 0,
         },
     }
@@ -100,7 +100,7 @@ pub(super) fn judge_sensitive(answer: &str) -> Promise {
 pub(super) fn judge_hands(seen: &Window) -> Promise {
     Promise {
         text: "your own flood and outage cost nothing",
-        seen: format!("{} errors in {} requests", seen.errors, seen.count()),
+        seen: format!("{} in {} requests", seen.errors_seen(), seen.count()),
         kept: seen.errors == 0,
     }
 }
@@ -139,9 +139,9 @@ mod tests {
     /// A window with so many responses of the data centre, of the near cloud, and errors.
     fn window(home: usize, cloud: usize, errors: usize, seconds: f64) -> Window {
         let mut window = Window::default();
-        (0..home).for_each(|_| window.add(seconds, Some("idc".to_owned())));
-        (0..cloud).for_each(|_| window.add(seconds, Some("cloud-near".to_owned())));
-        (0..errors).for_each(|_| window.add(seconds, None));
+        (0..home).for_each(|_| window.add(seconds, Ok("idc".to_owned())));
+        (0..cloud).for_each(|_| window.add(seconds, Ok("cloud-near".to_owned())));
+        (0..errors).for_each(|_| window.add(seconds, Err("503 overloaded".to_owned())));
         window
     }
 
@@ -171,6 +171,8 @@ mod tests {
         for (measure, window, kept) in table {
             assert_eq!(judge(measure, &window).kept, kept, "{measure:?} {window:?}");
         }
+        let broken = judge(Outage, &window(0, 100, 2, 0.05)).seen;
+        assert_eq!(broken, "2 errors (the first: 503 overloaded) in 102 requests");
         for (after, kept) in [(Some(4_900), true), (Some(5_100), false), (None, false)] {
             assert_eq!(judge_first_spill(after.map(Duration::from_millis)).kept, kept);
         }
