@@ -117,15 +117,16 @@ rust:
 	[ -n "$$found" ] || { echo "cargo is missing: install Rust $(RUST) or newer from https://rustup.rs" >&2; exit 1; }; \
 	printf '%s\n%s\n' "$(RUST)" "$$found" | sort -C -V || \
 		{ echo "Rust is $$found, and $(RUST) or newer is needed: run \`rustup update\`" >&2; exit 1; }
-	$(call debian,cc:build-essential)
+	$(call debian,cc:gcc/libc6-dev)
 	@$(CARGO) fetch --locked --quiet --target $$(uname -m)-unknown-linux-gnu 2>/dev/null || \
 		{ echo "crates cannot be downloaded: connect to the network, or see what \`$(CARGO) fetch --locked\` says" >&2; exit 1; }
 
 # Tools, installed once a checkout: Debian's packages by apt, cargo's by cargo, others by pip and npm. A failure is one line.
+# TOOL:PACKAGE/PACKAGE installs the packages if there is no such tool.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 define debian
 	@missing=""; for tool in $(1); do \
-		command -v $${tool%%:*} >/dev/null 2>&1 || [ -x /usr/sbin/$${tool%%:*} ] || missing="$$missing $${tool##*:}"; \
+		command -v $${tool%%:*} >/dev/null 2>&1 || [ -x /usr/sbin/$${tool%%:*} ] || missing="$$missing $$(echo $${tool##*:} | sed 's,/, ,g')"; \
 	done; $(install_missing)
 endef
 # Installs the packages in $missing, if any.
@@ -154,7 +155,7 @@ target/.tools-lint:
 
 target/.tools-test:
 	@mkdir -p target
-	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy cc:build-essential)
+	$(call debian,curl:curl nginx:nginx-light openssl:openssl h2load:nghttp2-client haproxy:haproxy)
 	$(call debian,ip:iproute2 nft:nftables)
 	$(call debian,python3:python3 tmux:tmux nats-server:nats-server valgrind:valgrind pebble:pebble)
 	$(call debian,systemd-analyze:systemd ps:procps git:git)

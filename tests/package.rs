@@ -141,8 +141,8 @@ fn make_says_in_one_line_what_it_cannot_install() {
     }
     let cargo = ("cargo", "echo 'cargo 1.99.0 (x 2030-01-01)'");
     let table = [
-        ("echo 1000", "sudo is missing: run `apt-get install build-essential` as root"),
-        ("echo 0", "(no network, or not Debian?): install build-essential yourself"),
+        ("echo 1000", "sudo is missing: run `apt-get install gcc libc6-dev` as root"),
+        ("echo 0", "(no network, or not Debian?): install gcc libc6-dev yourself"),
     ];
     for (id, part) in table {
         let programs = [cargo, ("id", id), ("apt-get", "exit 100")];
