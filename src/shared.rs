@@ -348,6 +348,8 @@ pub struct Shared {
     pub ready: AtomicBool,
     /// Busy share of each worker, in per mille of the last interval.
     pub busy: Vec<AtomicU32>,
+    /// Counts the selections of clusters.
+    pub demand: Activity,
     /// Tasks of each worker.
     pub tasks: Vec<AtomicU32>,
     /// Open client connections of the whole process.

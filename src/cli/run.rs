@@ -6,17 +6,19 @@ use crate::config::{Bootstrap, Documents, Settings, load_documents};
 use crate::server::key_origin::KeyOrigin;
 use crate::server::logs::own_log;
 use crate::server::origin::{Loaded, Origin};
-use crate::server::{Options, Running, StartError, run as run_server};
+use crate::server::{Options, Running, StartError, run as run_server, use_small_pages};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Where the configuration comes from, its settings, and itself if it is loaded already.
+/// The origin of the configuration, its settings, and the loaded configuration if it need not be loaded again.
 type Started = (Origin, Settings, Option<Loaded>);
 
 /// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
+    // Before anything that stays is allocated.
+    use_small_pages();
     if path != Path::new("-") && !path.exists() {
         return fail(&without_a_file(&format!("there is no file {}", path.display())));
     }
@@ -30,11 +32,14 @@ pub(super) fn run(path: &Path) -> ExitCode {
     let started = match (&outcome.config, outcome.bootstrap.take()) {
         (Some(config), _) => {
             let settings = config.settings.clone();
-            let origin = match path == Path::new("-") {
-                true => Origin::Text(documents.main.clone()),
-                false => Origin::File(path.to_path_buf()),
-            };
-            Ok((origin, settings, Some(Loaded { documents: Arc::new(documents), outcome })))
+            match path == Path::new("-") {
+                // Loaded again, since what was logged before the log exists is lost.
+                true => Ok((Origin::Text(documents.main), settings, None)),
+                false => {
+                    let loaded = Loaded { documents: Arc::new(documents), outcome };
+                    Ok((Origin::File(path.to_path_buf()), settings, Some(loaded)))
+                }
+            }
         }
         (None, Some(bootstrap)) => from_key(bootstrap, folder),
         (None, None) => {

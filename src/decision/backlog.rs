@@ -11,7 +11,7 @@
 //!
 //! # Invariants
 //! * Without growth there is no queue, however slow the work is.
-//! * A burst is no queue before some of it has waited, nor while more of it ends than is sent.
+//! * A burst is no queue until some of its exchanges have waited, nor while more exchanges end than are sent.
 //! * If the assumed queue does not shrink while fewer exchanges are sent than end, it was slow work: the detection is
 //!   ignored, and the next detection must last twice as long before it counts.
 
@@ -136,7 +136,7 @@ impl Backlog {
             }
             closed += 1;
             if left < BUCKET - 1e-9 {
-                // What `left` holds is not in the buckets yet.
+                // The counts of the last `left` seconds are not in the buckets yet.
                 let rest = if elapsed > 0.0 { left / elapsed } else { 0.0 };
                 self.waiting = flow.waiting - (flow.sent - flow.ended) * rest;
                 self.judge(bound, closed);
@@ -407,8 +407,8 @@ mod tests {
         assert_eq!(burst(&mut servers.backlog), 0.0);
     }
 
-    /// Sweeps of an application on a busy machine, as recorded: quick exchanges one after the other, and then 200 that
-    /// a client sends within 300 ms.
+    /// Sweeps of an application on a busy machine, as recorded: quick exchanges one after the other, and then
+    /// more than 100 within 300 ms.
     #[test]
     fn a_burst_on_a_busy_machine_is_no_queue() {
         let first = [

@@ -239,6 +239,7 @@ pub fn select(
     key: u64,
     reach: Reach,
 ) -> Result<Selection, Refusal> {
+    worker.shared.demand.add(worker.id);
     let permitted = &view.plan.classes[class].permitted.clusters;
     if permitted.is_empty() {
         return Err(Refusal::NoPermittedCluster);

@@ -11,7 +11,7 @@ use crate::discover;
 use crate::os::clock;
 use crate::policy;
 use crate::probe::{Probed, probe};
-use crate::shared::{Interned, LateTraffic, Shared, Slots, Sweep, View};
+use crate::shared::{Interned, LateTraffic, Shared, Slots, Sweep, View, any_waits};
 use crate::telemetry::cells::{BOUNDS, SpanTotals};
 use crate::tls::store::Store;
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The interval between two sweeps.
 const SWEEP: Duration = Duration::from_millis(50);
+/// One of this many sweeps takes place while the proxy has neither traffic nor events.
+const RESTING_EVERY: u32 = 4;
 /// The longest time that readiness waits for the first probes.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
 
@@ -115,27 +117,12 @@ struct Control {
     graveyard: VecDeque<Arc<View>>,
     started: crate::decision::units::Timestamp,
     adopted: bool,
+    /// Counts [`SWEEP`]s.
+    ticks: u32,
 }
 
 async fn serve(mut setup: ControlSetup) {
-    let view = setup.shared.view.load_full();
-    let now = clock::now();
-    let mut control = Control {
-        figures: setup.figures,
-        assessor: Assessor::new(view.plan.clone(), clock::entropy(), now),
-        sweep: Sweep::default(),
-        interned: Interned::new(setup.shared.busy.len()),
-        plan: view.plan.clone(),
-        tls: view.tls.clone(),
-        policies: view.policies.clone(),
-        slots: view.slots.clone(),
-        generation: view.generation,
-        graveyard: VecDeque::new(),
-        shared: setup.shared,
-        started: now,
-        adopted: false,
-    };
-    drop(view);
+    let mut control = Control::new(setup.shared.clone(), setup.figures.clone());
     let (probed, mut probes) = mpsc::channel::<Probed>(4096);
     let mut sweeps = tokio::time::interval(SWEEP);
     sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -174,7 +161,7 @@ async fn serve(mut setup: ControlSetup) {
                 control.publish_news();
             }
             _ = sweeps.tick() => {
-                control.publish();
+                control.tick();
                 control.send_probes(&probed);
             }
         }
@@ -188,6 +175,27 @@ fn tell<T>(done: oneshot::Sender<T>, value: T) {
 }
 
 impl Control {
+    fn new(shared: Arc<Shared>, figures: Arc<Mutex<Figures>>) -> Control {
+        let view = shared.view.load_full();
+        let now = clock::now();
+        Control {
+            figures,
+            assessor: Assessor::new(view.plan.clone(), clock::entropy(), now),
+            sweep: Sweep::default(),
+            interned: Interned::new(shared.busy.len()),
+            plan: view.plan.clone(),
+            tls: view.tls.clone(),
+            policies: view.policies.clone(),
+            slots: view.slots.clone(),
+            generation: view.generation,
+            graveyard: VecDeque::new(),
+            shared,
+            started: now,
+            adopted: false,
+            ticks: 0,
+        }
+    }
+
     fn adopt(&mut self, plan: Arc<Plan>, generation: u64, first: Vec<Event>) {
         let now = clock::now();
         self.assessor.adopt(plan.clone());
@@ -234,6 +242,21 @@ impl Control {
             let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
             let key = (cluster.name.clone(), failure.label());
             *figures.tls_failures.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Sweeps; without traffic and events, at every fourth tick only.
+    fn tick(&mut self) {
+        self.ticks = self.ticks.wrapping_add(1);
+        // An exchange that sends its request is counted for no cluster yet, but has a connection.
+        let has_traffic =
+            self.shared.demand.was_seen() || self.shared.upstreams.get() > 0 || any_waits();
+        if has_traffic || !self.shared.ready.load(Ordering::Relaxed) {
+            self.assessor.stir();
+        }
+        match self.assessor.rests() && !self.ticks.is_multiple_of(RESTING_EVERY) {
+            true => self.assessor.skip(clock::now()),
+            false => self.publish(),
         }
     }
 
@@ -355,5 +378,44 @@ pub fn broadcast(shared: &Shared, mut event: Value) {
     }
     if shared.news.send(event.to_string()).is_err() {
         tracing::trace!("event dropped: the last subscriber has gone");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fresh;
+    use super::*;
+    use crate::shared::Held;
+    use crate::telemetry::cells::Registry;
+
+    /// Whether a tick publishes new signals.
+    fn publishes(control: &mut Control) -> bool {
+        let before = control.shared.view.load_full();
+        control.tick();
+        !Arc::ptr_eq(&before, &control.shared.view.load_full())
+    }
+
+    #[test]
+    fn without_traffic_and_events_a_quarter_of_the_sweeps_takes_place() {
+        let (shared, _channels) = fresh::shared(1, Arc::new(Registry::default()));
+        let mut control = Control::new(shared.clone(), Arc::default());
+        assert!((0..40).all(|_| publishes(&mut control)), "it is not ready");
+        shared.ready.store(true, Ordering::Relaxed);
+        (0..8).for_each(|_| _ = publishes(&mut control));
+        let count = (0..40).filter(|_| publishes(&mut control)).count();
+        assert_eq!(count, 10);
+        // An exchange at any time ends the rest with the next tick.
+        for pause in 0..4 {
+            (0..8 + pause).for_each(|_| _ = publishes(&mut control));
+            shared.demand.add(0);
+            assert!((0..4).all(|_| publishes(&mut control)), "{pause}");
+        }
+        (0..8).for_each(|_| _ = publishes(&mut control));
+        let connection = Held::enter(&shared.upstreams);
+        assert!((0..20).all(|_| publishes(&mut control)), "a connection to an endpoint");
+        drop(connection);
+        (0..8).for_each(|_| _ = publishes(&mut control));
+        control.fold(Event::DialSite { site: "here".to_owned(), percent: Some(50) });
+        assert!((0..4).all(|_| publishes(&mut control)), "an operator's change");
     }
 }

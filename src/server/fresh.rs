@@ -5,7 +5,7 @@ use crate::decision::plan::Plan;
 use crate::os::process;
 use crate::shared::decision::DECISIONS_WAITING;
 use crate::shared::trace::TRACES_WAITING;
-use crate::shared::{Decision, Shared, Slots, Trace, View};
+use crate::shared::{Activity, Decision, Shared, Slots, Trace, View};
 use crate::telemetry::cells::Registry;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub(super) fn shared(workers: usize, registry: Arc<Registry>) -> (Arc<Shared>, C
         draining: AtomicBool::new(false),
         ready: AtomicBool::new(false),
         busy: zeros(),
+        demand: Activity::new(workers),
         tasks: zeros(),
         connections: Arc::default(),
         upstreams: Arc::default(),

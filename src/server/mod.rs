@@ -23,4 +23,5 @@ mod status;
 mod upgrade;
 pub mod worker;
 
+pub use crate::os::process::use_small_pages;
 pub use run::{Options, Running, StartError, run, start};

@@ -20,9 +20,9 @@ pub enum Origin {
 /// A configuration that was read and checked.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What was read.
+    /// The texts.
     pub documents: Arc<Documents>,
-    /// What it says.
+    /// The result of the check.
     pub outcome: Outcome,
 }
 

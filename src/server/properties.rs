@@ -159,4 +159,13 @@ mod tests {
         let answered = answers(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", get.as_slice()].concat());
         assert!(answered.windows(2).any(|pair| pair == b"ok"), "{answered:?}");
     }
+
+    #[test]
+    fn the_control_thread_notices_an_exchange_for_a_cluster() {
+        let rig = Rig::new();
+        assert!(rig.run(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").starts_with(b"HTTP/1.1 200 "));
+        assert!(!rig.shared.demand.was_seen(), "the proxy itself has answered");
+        drop(rig.run(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(rig.shared.demand.was_seen());
+    }
 }

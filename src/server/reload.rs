@@ -186,11 +186,13 @@ impl Reloader {
     pub async fn start(&mut self, loaded: Loaded) -> Result<u64, Vec<Problem>> {
         self.fingerprint = loaded.documents.fingerprint();
         self.documents = loaded.documents;
-        self.put_in_force(loaded.outcome).await
+        self.seen = Some(self.fingerprint);
+        let result = self.put_in_force(loaded.outcome).await;
+        self.keep_texts(&result);
+        result
     }
 
-    /// Reads the source again and puts its configuration in force, if the text has changed or `only_if_changed` is
-    /// not set.
+    /// Reads the source again and puts its configuration in force, if `when` says so.
     ///
     /// # Errors
     /// All problems; the previous configuration stays in force.
@@ -230,24 +232,21 @@ impl Reloader {
         }
         let origin = self.origin.clone();
         // Parsing and checking a large file takes milliseconds, which would delay this thread's timers.
-        let parse = move || origin.load(&documents);
-        let Ok(outcome) = tokio::task::spawn_blocking(parse).await else {
-            let problem = Problem::error(Position::START, "", "the check did not finish");
-            return self.fail(vec![problem]);
-        };
-        self.put_in_force(outcome).await
-    }
-
-    /// Puts in force what the documents say.
-    async fn put_in_force(&mut self, outcome: Outcome) -> Result<u64, Vec<Problem>> {
+        let parse = tokio::task::spawn_blocking(move || origin.load(&documents));
         self.seen = Some(self.fingerprint);
-        let result = self.adopt(outcome).await;
-        self.keep_texts(result.as_ref().err().map_or(&[], Vec::as_slice));
+        let result = match parse.await {
+            Ok(outcome) => self.put_in_force(outcome).await,
+            Err(_) => {
+                self.fail(vec![Problem::error(Position::START, "", "the check did not finish")])
+            }
+        };
+        self.keep_texts(&result);
         result
     }
 
     /// Keeps the texts that the API compares: the text in force, or the rejected text.
-    fn keep_texts(&self, problems: &[Problem]) {
+    fn keep_texts(&self, result: &Result<u64, Vec<Problem>>) {
+        let problems = result.as_ref().err().map_or(&[][..], Vec::as_slice);
         let read = self.documents.clone();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let name = self.origin.name();
@@ -297,7 +296,7 @@ impl Reloader {
         }
     }
 
-    async fn adopt(&mut self, outcome: Outcome) -> Result<u64, Vec<Problem>> {
+    async fn put_in_force(&mut self, outcome: Outcome) -> Result<u64, Vec<Problem>> {
         let Outcome { config: Some(config), problems, .. } = outcome else {
             // A file that the configuration refers to may be created later: load it again at the next check.
             self.seen = None;

@@ -21,7 +21,7 @@ use crate::decision::change::Dials;
 use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::Inherited;
-use crate::os::{cores, listen, process};
+use crate::os::{cores, listen};
 use crate::shared::Shared;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
@@ -97,8 +97,6 @@ impl Running {
 /// # Errors
 /// [`StartError`].
 pub fn run(options: Options, started: impl FnOnce(&Running)) -> Result<(), StartError> {
-    // Before threads and connections allocate.
-    process::use_small_pages();
     // This must happen before the process opens other sockets.
     let inherited = if options.signals { Inherited::take() } else { Inherited::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread()

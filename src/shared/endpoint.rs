@@ -18,7 +18,8 @@ pub struct LiveEndpoint {
     activity: Arc<Activity>,
 }
 
-/// Counts the samples of all endpoints of a cluster, so that the control thread passes over a cluster without any.
+/// Counts what workers do, such as the samples of all endpoints of a cluster, so that the control thread skips
+/// clusters without any.
 #[derive(Debug, Default)]
 pub struct Activity {
     by_worker: Vec<Samples>,
@@ -26,19 +27,21 @@ pub struct Activity {
     checked: AtomicU64,
 }
 
-/// The samples that one worker has counted.
+/// The number that one worker has counted.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Samples(AtomicU64);
 
 impl Activity {
-    pub(super) fn new(workers: usize) -> Activity {
+    /// No activity yet.
+    #[must_use]
+    pub fn new(workers: usize) -> Activity {
         let by_worker = (0..workers).map(|_| Samples::default()).collect();
         Activity { by_worker, ..Activity::default() }
     }
 
-    /// Counts a sample after it was written.
-    fn add(&self, worker: usize) {
+    /// Counts one more, after its sample was written.
+    pub fn add(&self, worker: usize) {
         if let Some(Samples(count)) = self.by_worker.get(worker) {
             // The single writer; the sample is visible to whoever sees the count.
             count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
@@ -46,7 +49,7 @@ impl Activity {
     }
 
     /// Whether there were samples since the last call.
-    pub(super) fn was_seen(&self) -> bool {
+    pub fn was_seen(&self) -> bool {
         let counts = self.by_worker.iter().map(|of| of.0.load(Ordering::Acquire));
         let count = counts.fold(0, u64::wrapping_add);
         self.checked.swap(count, Ordering::Relaxed) != count

@@ -93,8 +93,8 @@ impl Load {
         *answers = Answers::default();
     }
 
-    /// Waits until as many requests have ended as the rate has in `span`: on a slow machine, or while requests wait,
-    /// this takes longer than `span`.
+    /// Waits until rate times `span` requests have ended: on a slow machine, or while requests wait, this takes longer
+    /// than `span`.
     pub fn observe(&self, span: Duration) {
         let count = (span.as_secs_f64() * f64::from(self.rate)) as usize;
         let until = self.done.load(Ordering::Relaxed) + count;

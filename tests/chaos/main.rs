@@ -3,7 +3,7 @@
 //! `make chaos` runs the long form against a release build and also gates times; `make test` runs the short form, which
 //! gates errors alone, because a slow machine does not change them.
 //!
-//! Results are judged after a number of requests, not after a time ([`Load::observe`]). No test waits for a state by
+//! Errors are judged after a number of requests, not after a time ([`Load::observe`]). No test waits for a state by
 //! sleeping.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "a test, and it shares its support")]
 #![allow(

@@ -139,6 +139,18 @@ pub enum Event {
     Temporary(Option<Temporary>),
 }
 
+impl Event {
+    /// For the result of a probe, the endpoint's id.
+    fn probed(&self) -> Option<u32> {
+        match self {
+            Event::ProbeSucceeded { endpoint, .. }
+            | Event::ProbeFailed { endpoint, .. }
+            | Event::ProbeVoid { endpoint } => Some(*endpoint),
+            _ => None,
+        }
+    }
+}
+
 /// Answers of an endpoint since the last sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Answers {
@@ -242,8 +254,14 @@ pub struct Assessor {
     /// By cluster of the plan: the clusters that run the same application.
     same_application: Table<ClusterIndex, Vec<ClusterIndex>>,
     swept: Timestamp,
+    /// When the last sweep took place or was skipped.
+    looked: Timestamp,
     /// Counts sweeps: classes without traffic take turns.
     turn: usize,
+    /// Sweeps that were skipped since the last one.
+    skipped: usize,
+    /// Sweeps in a row that found neither traffic nor a change.
+    quiet: usize,
     /// Which clusters were live at the last sweep, and their dials.
     usable: Vec<(bool, u8)>,
     news: Vec<News>,
@@ -269,7 +287,10 @@ impl Assessor {
             at: Vec::new(),
             same_application: Table::default(),
             swept: now,
+            looked: now,
             turn: 0,
+            skipped: 0,
+            quiet: 0,
             usable: Vec::new(),
             news: Vec::new(),
             seed,
@@ -314,10 +335,21 @@ impl Assessor {
         self.same_application = distance::same_application(&plan);
         self.usable.clear();
         self.plan = plan;
+        self.stir();
     }
 
     /// Folds one event in.
     pub fn fold(&mut self, event: Event, now: Timestamp) {
+        let probed = event.probed();
+        self.fold_in(event, now);
+        // The result of a probe that does not change health does not end a rest.
+        let place = probed.and_then(|endpoint| self.locate(endpoint));
+        if place.is_none_or(|(cluster, _)| self.clusters[cluster].rest.is_awake()) {
+            self.stir();
+        }
+    }
+
+    fn fold_in(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Endpoints { cluster, found } => self.set_endpoints(&cluster, &found, now),
             Event::ProbeSucceeded { endpoint, rtt, answer, report } => {

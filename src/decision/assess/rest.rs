@@ -69,6 +69,16 @@ impl Rest {
         self.swept.map(|swept| now.secs_since(swept).clamp(0.001, ELAPSED_MAX))
     }
 
+    /// Whether the next sweep may wait until the rest is over.
+    pub(super) fn is_resting(&self) -> bool {
+        self.next == Next::Rest
+    }
+
+    /// Whether the next sweep must not wait.
+    pub(super) fn is_awake(&self) -> bool {
+        self.next == Next::Now
+    }
+
     /// Whether the cluster was not swept after `moment`.
     pub(super) fn lasts_since(&self, moment: Timestamp) -> bool {
         self.swept.is_some_and(|swept| swept <= moment)

@@ -2,7 +2,7 @@
 //!
 //! A class without traffic changes little: its signals are updated at every fourth sweep, at each sweep for a quarter
 //! of all such classes, unless all its clusters rest. A change that affects all classes (a cluster that goes down, a
-//! dial) takes effect at once.
+//! dial) takes effect at once. While there is neither traffic nor an event, the caller may skip sweeps ([`Assessor::rests`]).
 
 use super::class::{ClassState, Moment};
 use super::place::PermittedCluster;
@@ -22,18 +22,43 @@ use std::sync::Arc;
 const IDLE_EVERY: usize = 4;
 
 impl Assessor {
+    /// Whether the next sweeps may be skipped unless an exchange begins or an event is folded in: there was neither
+    /// traffic nor a change for some sweeps, and all clusters rest.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.quiet >= IDLE_EVERY
+    }
+
+    /// An exchange may have begun: the next sweeps must not be skipped.
+    pub fn stir(&mut self) {
+        self.quiet = 0;
+    }
+
+    /// Skips a sweep, as no exchange has begun; the classes whose turn it was have it at the next sweep.
+    pub fn skip(&mut self, now: Timestamp) {
+        self.looked = now;
+        self.turn = self.turn.wrapping_add(1);
+        self.skipped += 1;
+    }
+
     /// Folds in the samples of a sweep and creates the current signals.
     pub fn sweep(&mut self, samples: &mut impl Samples, now: Timestamp) -> Signals {
         let elapsed = now.secs_since(self.swept).clamp(0.001, 5.0);
-        self.swept = now;
+        let latest = now.secs_since(self.looked).clamp(0.001, 5.0);
+        (self.swept, self.looked) = (now, now);
         let plan = self.plan.clone();
         self.end_temporary(now);
+        let mut settled = true;
         for (cluster, state) in plan.clusters.enumerated().zip(&mut self.clusters) {
             state.sweep(cluster, samples, elapsed, &mut self.news, now);
+            settled &= state.rest.is_resting();
         }
         distance::compare(&plan, &self.same_application, &mut self.clusters, elapsed);
         self.accounts.refill(&plan, elapsed, now);
-        let mut classes = self.sweep_classes(&plan, samples, elapsed, now);
+        let mut classes = self.sweep_classes(&plan, samples, latest, now);
+        if !settled {
+            self.stir();
+        }
         self.accounts.settle(elapsed);
         self.shed(&mut classes);
         let mut clusters = Table::with_capacity(plan.clusters.len());
@@ -64,12 +89,13 @@ impl Assessor {
         }
     }
 
-    /// Creates the signals of all classes; classes without traffic take turns.
+    /// Creates the signals of all classes; classes without traffic take turns. `latest`: seconds since
+    /// the last sweep or skipped sweep; the traffic of a class that was idle came within them.
     fn sweep_classes(
         &mut self,
         plan: &Plan,
         samples: &mut impl Samples,
-        elapsed: f64,
+        latest: f64,
         now: Timestamp,
     ) -> Table<ClassIndex, Arc<ClassSignals>> {
         let mut classes = std::mem::take(&mut self.classes);
@@ -81,7 +107,7 @@ impl Assessor {
         let changed = usable != self.usable
             || self.shifts_changed
             || places.iter().any(|place| place.state.replaced);
-        let mut tallies = Vec::new();
+        let (mut tallies, mut is_idle) = (Vec::new(), !changed);
         let mut sweep_class = |(index, class): (ClassIndex, &Class)| {
             let state = &mut classes[index];
             let permitted = &class.permitted.clusters;
@@ -90,7 +116,8 @@ impl Assessor {
             let requested = samples.requested(index);
             let idle =
                 tallies.iter().all(Tally::is_idle) && requested.iter().all(|count| *count == 0.0);
-            let has_turn = (index.0 + self.turn).is_multiple_of(IDLE_EVERY);
+            let has_turn = (index.0 + self.turn) % IDLE_EVERY <= self.skipped;
+            is_idle &= idle;
             // A budget changes by time alone.
             let is_asleep = || {
                 plan.services[class.service].budget.is_none()
@@ -107,8 +134,8 @@ impl Assessor {
                 permitted.iter().map(|cluster| places[*cluster]).collect();
             let shift = self.redirect(plan, class, &mut places, now);
             let money = accounts.money(plan, class.service);
-            let since = state.elapsed(now).unwrap_or(elapsed);
-            let latest = if idle { since } else { elapsed };
+            let since = state.elapsed(now).unwrap_or(latest);
+            let latest = if idle { since } else { latest };
             let moment = Moment { now, elapsed: since, money, shift };
             let elapsed = state.pass_silence(plan, class, &places, moment, latest);
             read_exchanges(samples, index, state);
@@ -131,8 +158,14 @@ impl Assessor {
         self.news.extend(news);
         self.usable = usable;
         self.shifts_changed = false;
-        self.turn = self.turn.wrapping_add(1);
+        self.end_turn(is_idle);
         signals
+    }
+
+    fn end_turn(&mut self, is_idle: bool) {
+        self.turn = self.turn.wrapping_add(1);
+        self.skipped = 0;
+        self.quiet = if is_idle { self.quiet.saturating_add(1) } else { 0 };
     }
 
     /// The state and the dial of each cluster.
@@ -285,6 +318,7 @@ mod tests {
     use super::*;
     use crate::decision::assess::{Event, Found};
     use crate::decision::budget::SpendingLimit;
+    use crate::decision::health::Cause;
     use crate::decision::ledger::Ledger;
     use crate::decision::plan::{Address, ServiceIndex};
     use std::time::Duration;
@@ -317,6 +351,11 @@ mod tests {
             let account = self.ledger.at(class, 0);
             account.sent(id, now, 0);
             account.answered(id, now + 0.020);
+        }
+
+        fn skip(&mut self) {
+            self.now = self.now.plus(Duration::from_millis(50));
+            self.assessor.skip(self.now);
         }
 
         fn sweep(&mut self) -> Table<ClassIndex, Arc<ClassSignals>> {
@@ -353,6 +392,66 @@ mod tests {
         (0..20).for_each(|_| before = world.sweep());
         let after = world.sweep();
         assert!(formed(&before, &after).contains(&3));
+    }
+
+    #[test]
+    fn classes_whose_sweep_was_skipped_have_their_turn_in_the_next_one() {
+        let mut world = World::new();
+        let mut before = world.sweep();
+        (0..20).for_each(|_| before = world.sweep());
+        for skipped in 0..4 {
+            (0..skipped).for_each(|_| world.skip());
+            let after = world.sweep();
+            assert_eq!(formed(&before, &after).len(), 2 * (skipped + 1));
+            before = after;
+        }
+    }
+
+    #[test]
+    fn traffic_after_skipped_sweeps_came_since_the_last_of_them() {
+        let rate = |skipped: usize| {
+            let mut world = World::new();
+            (0..20).for_each(|_| _ = world.sweep());
+            for tick in 0..3 {
+                match tick < skipped {
+                    true => world.skip(),
+                    false => _ = world.sweep(),
+                }
+            }
+            (0..20).for_each(|_| world.send(ClassIndex(3)));
+            world.sweep();
+            world.assessor.classes[ClassIndex(3)].tracks[0].accepted_rate()
+        };
+        let (none, three) = (rate(0), rate(3));
+        assert!(none > 1.0 && (three / none - 1.0).abs() < 0.05, "{none} {three}");
+    }
+
+    #[test]
+    fn an_assessor_rests_until_something_happens_that_cannot_wait() {
+        let mut world = World::new();
+        let rest = |world: &mut World| {
+            (0..4_000).for_each(|_| _ = world.sweep());
+            assert!(world.assessor.rests());
+        };
+        rest(&mut world);
+        let endpoint = world.assessor.clusters[ClusterIndex(0)].endpoints.first().unwrap().id;
+        let rtt = Duration::from_millis(1);
+        let success = Event::ProbeSucceeded { endpoint, rtt, answer: None, report: None };
+        world.assessor.fold(success, world.now);
+        assert!(world.assessor.rests(), "a probe found nothing new");
+        for _ in 0..10 {
+            let failure = Event::ProbeFailed { endpoint, cause: Cause::Refused };
+            world.assessor.fold(failure, world.now);
+        }
+        assert!(world.assessor.has_news() && !world.assessor.rests(), "an endpoint was ejected");
+        rest(&mut world);
+        world.send(ClassIndex(3));
+        world.sweep();
+        assert!(!world.assessor.rests(), "there was an exchange");
+        rest(&mut world);
+        let dial = Event::DialCluster { cluster: "a".to_owned(), percent: Some(0) };
+        world.assessor.fold(dial, world.now);
+        assert!(!world.assessor.rests(), "an operator's change");
     }
 
     #[test]
