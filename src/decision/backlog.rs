@@ -32,7 +32,7 @@ const AT_WORK: f64 = 0.8;
 const SMALL: f64 = 0.2;
 /// The number of the newest buckets, the current one included, in which a growing queue is searched.
 const MOMENTS: usize = 3;
-/// The part of a recognisable queue that some exchange must have waited already.
+/// A queue is recognised only after some exchange has waited for this part of the shortest queue that is recognised.
 const WAITED: f64 = 0.5;
 /// Time constant for forgetting the least response time, in seconds.
 const FORGETS: f64 = 60.0;

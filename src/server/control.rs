@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The interval between two sweeps.
 const SWEEP: Duration = Duration::from_millis(50);
-/// One of this many sweeps takes place while the proxy has neither traffic nor events.
+/// Without traffic and events, only every fourth sweep takes place.
 const RESTING_EVERY: u32 = 4;
 /// The longest time that readiness waits for the first probes.
 const FIRST_ROUND: Duration = Duration::from_secs(2);
@@ -245,10 +245,10 @@ impl Control {
         }
     }
 
-    /// Sweeps; without traffic and events, at every fourth tick only.
+    /// Sweeps at each tick, or at every fourth one while there is neither traffic nor an event.
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        // An exchange that sends its request is counted for no cluster yet, but has a connection.
+        // A request that is still being sent is not counted yet, but it occupies a connection.
         let has_traffic =
             self.shared.demand.was_seen() || self.shared.upstreams.get() > 0 || any_waits();
         if has_traffic || !self.shared.ready.load(Ordering::Relaxed) {
@@ -404,7 +404,7 @@ mod tests {
         (0..8).for_each(|_| _ = publishes(&mut control));
         let count = (0..40).filter(|_| publishes(&mut control)).count();
         assert_eq!(count, 10);
-        // An exchange at any time ends the rest with the next tick.
+        // After an exchange, the next ticks sweep again.
         for pause in 0..4 {
             (0..8 + pause).for_each(|_| _ = publishes(&mut control));
             shared.demand.add(0);

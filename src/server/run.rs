@@ -237,7 +237,7 @@ fn log_start(plan: &Plan, config: &str) {
     tracing::info!(version, site, environment, config, "tidegate {version} started");
 }
 
-/// The configuration of the start and its settings, or all problems.
+/// The initial configuration and its settings, or all problems.
 async fn first(origin: &Origin, loaded: Option<Loaded>) -> Result<(Loaded, Settings), StartError> {
     let loaded = match loaded {
         Some(loaded) => loaded,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// The number of exchanges that wait, over all queues of the process. While it is 0, no queue needs to be checked.
+/// The number of waiting exchanges in all queues of the process. While it is 0, no queue needs to be checked.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 
 /// Whether any queue of the process has a waiting exchange.

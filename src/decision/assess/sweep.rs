@@ -22,14 +22,14 @@ use std::sync::Arc;
 const IDLE_EVERY: usize = 4;
 
 impl Assessor {
-    /// Whether the next sweeps may be skipped unless an exchange begins or an event is folded in: there was neither
-    /// traffic nor a change for some sweeps, and all clusters rest.
+    /// Whether sweeps may be skipped: the last few found neither traffic nor a change, and all clusters rest. A new
+    /// exchange or event ends this.
     #[must_use]
     pub fn rests(&self) -> bool {
         self.quiet >= IDLE_EVERY
     }
 
-    /// An exchange may have begun: the next sweeps must not be skipped.
+    /// Ends the rest, because an exchange may have begun: the next sweeps must not be skipped.
     pub fn stir(&mut self) {
         self.quiet = 0;
     }
