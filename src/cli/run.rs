@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// The origin of the configuration, its settings, and the loaded configuration if it need not be loaded again.
-type Started = (Origin, Settings, Option<Loaded>);
+type Started = (Origin, Settings, Option<Box<Loaded>>);
 
 /// Runs the proxy until it stops.
 pub(super) fn run(path: &Path) -> ExitCode {
@@ -37,7 +37,7 @@ pub(super) fn run(path: &Path) -> ExitCode {
                 true => Ok((Origin::Text(documents.main), settings, None)),
                 false => {
                     let loaded = Loaded { documents: Arc::new(documents), outcome };
-                    Ok((Origin::File(path.to_path_buf()), settings, Some(loaded)))
+                    Ok((Origin::File(path.to_path_buf()), settings, Some(Box::new(loaded))))
                 }
             }
         }

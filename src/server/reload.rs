@@ -183,7 +183,7 @@ impl Reloader {
     ///
     /// # Errors
     /// All problems.
-    pub async fn start(&mut self, loaded: Loaded) -> Result<u64, Vec<Problem>> {
+    pub async fn start(&mut self, loaded: Box<Loaded>) -> Result<u64, Vec<Problem>> {
         self.fingerprint = loaded.documents.fingerprint();
         self.documents = loaded.documents;
         self.seen = Some(self.fingerprint);

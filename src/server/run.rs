@@ -44,7 +44,7 @@ pub struct Options {
     /// The source of the configuration.
     pub origin: Origin,
     /// The configuration of the source, if it is loaded already.
-    pub loaded: Option<Loaded>,
+    pub loaded: Option<Box<Loaded>>,
     /// Whether this process handles signals; a demo or a test runs several proxies in one process.
     pub signals: bool,
     /// Whether worker threads are pinned to cores.
@@ -238,12 +238,15 @@ fn log_start(plan: &Plan, config: &str) {
 }
 
 /// The initial configuration and its settings, or all problems.
-async fn first(origin: &Origin, loaded: Option<Loaded>) -> Result<(Loaded, Settings), StartError> {
+async fn first(
+    origin: &Origin,
+    loaded: Option<Box<Loaded>>,
+) -> Result<(Box<Loaded>, Settings), StartError> {
     let loaded = match loaded {
         Some(loaded) => loaded,
         None => {
             let failed = |error| StartError::Io(format!("{}: {error}", origin.name()));
-            origin.load_first().await.map_err(failed)?
+            Box::new(origin.load_first().await.map_err(failed)?)
         }
     };
     match &loaded.outcome.config {
