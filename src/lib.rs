@@ -27,15 +27,15 @@
 //! * [`config`], [`discover`], [`probe`], [`telemetry`], [`admin`], [`os`] do what their names say, and
 //!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
 //!   imports.
+//!
+//! [`decision`], [`http`] and [`sim`] are crates of their own.
 
 pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod config;
-pub mod decision;
 pub mod discover;
 pub mod fleet;
-pub mod http;
 pub mod nats;
 pub mod os;
 pub mod policy;
@@ -44,7 +44,10 @@ pub mod proxy;
 pub mod scaling;
 pub mod server;
 pub mod shared;
-pub mod sim;
 pub mod telemetry;
 pub mod tls;
 pub mod traces;
+
+pub use tidegate_decision as decision;
+pub use tidegate_http as http;
+pub use tidegate_sim as sim;

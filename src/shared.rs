@@ -59,6 +59,7 @@ mod sweep;
 pub use sweep::{LateTraffic, Sweep};
 
 pub mod trace;
+pub mod violation;
 
 pub use trace::Trace;
 

@@ -17,7 +17,7 @@ use crate::decision::route::{RouteQuery, Unrouted};
 use crate::decision::signal::Signals;
 use crate::http::request::RequestHead;
 use crate::http::{Violation, hops};
-use crate::shared::head_limits;
+use crate::shared::{head_limits, violation};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -84,7 +84,7 @@ impl Unanswered {
 
 impl From<Violation> for Unanswered {
     fn from(violation: Violation) -> Unanswered {
-        Unanswered::refused(Refusal::from(violation), violation.why())
+        Unanswered::refused(violation::refusal(violation), violation.why())
     }
 }
 

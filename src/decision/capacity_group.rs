@@ -92,7 +92,7 @@ pub fn allowance(carried: u64, before: Option<u64>, bytes_per_s: f64, elapsed: f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     /// Bytes a second over a line with this limit, whose exchanges begin whenever the group is not full: each has a random
     /// size, and is carried over a random time after its start.

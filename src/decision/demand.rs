@@ -169,7 +169,7 @@ fn trend(rates: &[f64], doubt: f64) -> Option<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     fn after(rates: impl Iterator<Item = f64>) -> Forecast {
         let mut forecast = Forecast::default();

@@ -198,7 +198,7 @@ fn quantile(scratch: &Scratch, level: f64) -> (f64, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     fn service(dice: &mut Dice) -> f64 {
         -(1.0 - dice.unit()).ln() * 0.020

@@ -2,7 +2,7 @@
 //! proxy (DNS, anycast, VRRP).
 //!
 //! # Not here
-//! The HTTP answer (`crate::admin`), and whether the proxy drains.
+//! The HTTP answer (`admin`), and whether the proxy drains.
 
 use super::plan::{ClusterIndex, Plan, ServiceIndex};
 use super::signal::{ClassSignals, Signals};
@@ -73,10 +73,10 @@ fn used(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::capacity::Learned;
-    use crate::decision::permit::Permitted;
-    use crate::decision::plan::{Class, ClassIndex, Cluster};
-    use crate::decision::signal::{Choice, Score, Why};
+    use crate::capacity::Learned;
+    use crate::permit::Permitted;
+    use crate::plan::{Class, ClassIndex, Cluster};
+    use crate::signal::{Choice, Score, Why};
     use std::sync::Arc;
 
     /// A service with two clusters, of this site and of another one.

@@ -499,7 +499,7 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::service_time::ReportedService;
+    use crate::service_time::ReportedService;
 
     fn steady(rate: f64, latency: f64, waiting: f64) -> Tally {
         let completed = rate * 0.05;
@@ -573,8 +573,8 @@ mod tests {
 
     #[test]
     fn values_stay_in_range_for_any_report_and_expire_without_reports() {
-        use crate::decision::spill::{Candidate, P_MIN, accept};
-        use crate::decision::units::Dice;
+        use crate::spill::{Candidate, P_MIN, accept};
+        use crate::units::Dice;
         for seed in 0..200 {
             let mut dice = Dice::seeded(seed);
             let mut tracks = [Track::default(), Track::default()];

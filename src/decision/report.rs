@@ -218,7 +218,7 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     #[test]
     fn encoding_and_decoding_are_inverse() {

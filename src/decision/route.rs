@@ -422,7 +422,7 @@ fn prefixes(path: &str, deepest: usize) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::index::PolicyIndex;
+    use crate::index::PolicyIndex;
 
     fn route(name: &str, hosts: &[&str], path: PathMatch) -> Route {
         Route {

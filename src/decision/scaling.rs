@@ -8,7 +8,7 @@
 //! Exchanges a second; endpoints.
 //!
 //! # Not here
-//! How the need of one proxy follows from its demand (`capacity`, `demand`). Sockets (`crate::scaling`).
+//! How the need of one proxy follows from its demand (`capacity`, `demand`). Sockets (`scaling`).
 
 use super::plan::{ClusterIndex, Plan, ServiceIndex};
 use super::signal::Signals;

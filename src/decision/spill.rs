@@ -180,7 +180,7 @@ pub fn pick(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     fn candidate(base: f64, queue: f64) -> Candidate {
         Candidate {

@@ -217,7 +217,7 @@ impl Stratum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     fn exponential(dice: &mut Dice) -> f64 {
         -(1.0 - dice.unit()).ln() * 0.020

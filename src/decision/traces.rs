@@ -47,7 +47,7 @@ impl Sampling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     #[test]
     fn a_ratio_takes_its_share_and_the_same_traces_everywhere() {

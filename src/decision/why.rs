@@ -356,7 +356,7 @@ fn age(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::spill::{self, Credits};
+    use crate::spill::{self, Credits};
 
     const UP: Facts<'_> = Facts {
         state: State::Up,

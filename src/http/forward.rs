@@ -508,9 +508,9 @@ mod tests {
         assert!(text.contains("Tracestate: b=c\r\n"), "{text}");
         assert!(!text.to_lowercase().contains("tidegate-via"));
         let peer = "10.0.0.9".parse().unwrap();
-        let client = crate::http::hops::client_address(&head, peer, |address| address == peer);
+        let client = crate::hops::client_address(&head, peer, |address| address == peer);
         assert_eq!(client, "1.1.1.1".parse::<IpAddr>().unwrap());
-        assert_eq!(crate::http::hops::client_address(&head, peer, |_| false), peer);
+        assert_eq!(crate::hops::client_address(&head, peer, |_| false), peer);
     }
 
     #[test]

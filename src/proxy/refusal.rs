@@ -1,20 +1,6 @@
-//! The proxy's refusals: conversion from the violations of the codec and the policies, and reason phrases.
+//! The proxy's refusals: conversion from the refusals of the policies, and reason phrases.
 
 pub use crate::decision::refusal::Refusal;
-
-impl From<crate::http::Violation> for Refusal {
-    fn from(violation: crate::http::Violation) -> Refusal {
-        use crate::http::Violation;
-        match violation {
-            Violation::Malformed(_) => Refusal::BadRequest,
-            Violation::TargetTooLong => Refusal::UriTooLong,
-            Violation::HeadTooLarge => Refusal::HeadersTooLarge,
-            Violation::UnknownCoding => Refusal::NotImplemented,
-            Violation::Expectation => Refusal::ExpectationFailed,
-            Violation::Method => Refusal::MethodNotAllowed,
-        }
-    }
-}
 
 impl From<&crate::policy::Refused> for Refusal {
     fn from(why: &crate::policy::Refused) -> Refusal {

@@ -5,26 +5,26 @@ use super::lines::Lines;
 use super::policy::{Answer, Ask, Edge, End, Pick, Policy, Probed};
 use super::spec::Spec;
 use super::world::{moment, part};
-use crate::decision::assess::{Answers, Assessor, Event, Found, Samples};
-use crate::decision::budget::SpendingLimit;
-use crate::decision::change::Shift;
-use crate::decision::endpoint::{self, Chance, Turns};
-use crate::decision::exchange::Exchanges;
-use crate::decision::health::Cause;
-use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::ledger::Ledger;
-use crate::decision::load::Tally;
-use crate::decision::permit::{Demands, permit};
-use crate::decision::plan::{
+use decision::assess::{Answers, Assessor, Event, Found, Samples};
+use decision::budget::SpendingLimit;
+use decision::change::Shift;
+use decision::endpoint::{self, Chance, Turns};
+use decision::exchange::Exchanges;
+use decision::health::Cause;
+use decision::index::{EndpointIndex, Table};
+use decision::ledger::Ledger;
+use decision::load::Tally;
+use decision::permit::{Demands, permit};
+use decision::plan::{
     Address, Class, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe,
     ProbeKind, Reports, Service, ServiceIndex,
 };
-use crate::decision::price::Prices;
-use crate::decision::shed::PRIORITIES;
-use crate::decision::signal::{ClassSignals, Signals};
-use crate::decision::spill::{self, Credits};
-use crate::decision::strata;
-use crate::decision::units::Dice;
+use decision::price::Prices;
+use decision::shed::PRIORITIES;
+use decision::signal::{ClassSignals, Signals};
+use decision::spill::{self, Credits};
+use decision::strata;
+use decision::units::Dice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -331,7 +331,7 @@ impl Policy for Engine {
 
     fn due_probes(&mut self, now: f64) -> Option<Vec<Pick>> {
         let orders = self.assessor.due_probes(moment(now));
-        let pick = |order: &crate::decision::assess::ProbeOrder| {
+        let pick = |order: &decision::assess::ProbeOrder| {
             let place = order.cluster.0;
             let ids = &self.ids[place];
             let endpoint = ids.iter().position(|id| *id == order.endpoint)?;
@@ -390,9 +390,9 @@ fn found(place: usize, generation: usize, count: usize) -> Vec<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::capacity_group::{CapacityGroup, GroupIndex};
-    use crate::sim::scenario;
-    use crate::sim::world;
+    use crate::scenario;
+    use crate::world;
+    use decision::capacity_group::{CapacityGroup, GroupIndex};
     use std::cell::Cell;
     use std::rc::Rc;
 

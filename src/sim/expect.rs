@@ -12,9 +12,9 @@ use super::outcome::{NOWHERE, Outcome};
 use super::policy::Policy;
 use super::spec::{EdgeSpec, PlaceSpec, Service, Spec};
 use super::world;
-use crate::decision::change::Shift;
-use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, Cluster, ClusterIndex, Kind, Plan, ServiceIndex};
+use decision::change::Shift;
+use decision::permit::Permitted;
+use decision::plan::{Class, Cluster, ClusterIndex, Kind, Plan, ServiceIndex};
 use std::sync::Arc;
 
 /// Virtual seconds of a run, and when measuring begins.
@@ -233,10 +233,10 @@ fn figures(spec: &Spec, outcome: &Outcome, scale: f64) -> Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::capacity_group::CapacityGroup;
-    use crate::decision::plan::ClassIndex;
-    use crate::decision::price::Prices;
-    use crate::sim::engine;
+    use crate::engine;
+    use decision::capacity_group::CapacityGroup;
+    use decision::plan::ClassIndex;
+    use decision::price::Prices;
 
     /// Three places; the first is full.
     fn asked(dial: u8) -> Expectation {

@@ -4,8 +4,8 @@
 //! Bytes and seconds of virtual time.
 
 use super::policy::Edge;
-use crate::decision::capacity_group::{GroupIndex, allowance};
-use crate::decision::plan::{ClusterIndex, Plan};
+use decision::capacity_group::{GroupIndex, allowance};
+use decision::plan::{ClusterIndex, Plan};
 
 /// The lines of one proxy.
 #[derive(Debug, Default)]

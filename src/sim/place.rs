@@ -1,8 +1,8 @@
 //! A place that serves: endpoints with servers and a queue each, and their load report.
 
 use super::spec::{PlaceSpec, Service};
-use crate::decision::report::Report;
-use crate::decision::units::Dice;
+use decision::report::Report;
+use decision::units::Dice;
 use std::collections::VecDeque;
 
 /// The behaviour of an endpoint.

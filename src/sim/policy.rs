@@ -3,8 +3,8 @@
 
 use super::place::Place;
 use super::spec::Spec;
-use crate::decision::report::Report;
-use crate::decision::units::Dice;
+use decision::report::Report;
+use decision::units::Dice;
 
 /// A choice: place and endpoint by index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -9,7 +9,7 @@ mod field;
 pub use field::OTHERS;
 
 use super::spec::{Change, EdgeSpec, Impatience, PlaceSpec, Scaler, Service, Spec};
-use crate::decision::plan::Kind;
+use decision::plan::Kind;
 
 /// A world and its name.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The description of a world: places, edges, demand, and changes over time. Plain data.
 
-use crate::decision::plan::Kind;
-use crate::decision::units::Dice;
+use decision::plan::Kind;
+use decision::units::Dice;
 
 /// A world to simulate. Seconds and requests a second, unless a name says otherwise.
 #[derive(Clone, Debug)]

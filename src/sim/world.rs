@@ -10,9 +10,9 @@ use super::place::{Place, State};
 use super::policy::{Edge, End, Make, Pick, Policy, Probed};
 use super::spec::{Client, Spec, exponential};
 use super::watch::Health;
-use crate::decision::report::Report;
-use crate::decision::retry::Budget;
-use crate::decision::units::{Dice, Timestamp, mix};
+use decision::report::Report;
+use decision::retry::Budget;
+use decision::units::{Dice, Timestamp, mix};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -442,7 +442,7 @@ fn nearest_first(rtt_ms: &[f64]) -> Vec<usize> {
     order
 }
 
-/// The moment `seconds` after the start, as a [`Timestamp`](crate::decision::units::Timestamp).
+/// The moment `seconds` after the start, as a [`Timestamp`](decision::units::Timestamp).
 #[must_use]
 pub fn moment(seconds: f64) -> Timestamp {
     Timestamp::START.plus(Duration::from_secs_f64(seconds.max(0.0)))

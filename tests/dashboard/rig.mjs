@@ -89,7 +89,7 @@ export class Proxy {
   }
   async json(path) { return (await fetch(this.url + path)).json(); }
   tell(method, path, body) { return fetch(this.url + path, { method, headers: { authorization: `Bearer ${TOKEN}`, 'content-type': 'application/json' }, body }); }
-  async stop() { if (this.child && this.child.exitCode === null) { const ended = new Promise(done => this.child.once('exit', done)); this.child.kill('SIGKILL'); await ended; } }
+  async stop() { if (this.child && this.child.exitCode === null && this.child.signalCode === null) { const ended = new Promise(done => this.child.once('exit', done)); this.child.kill('SIGKILL'); await ended; } }
   async end() { await this.stop(); fs.rmSync(this.folder, { recursive: true, force: true }); }
 }
 

@@ -55,7 +55,7 @@ class NatsServer {
     }); });
     return this;
   }
-  async stop() { if (this.child?.exitCode === null && !this.failed) { const ended = new Promise(done => this.child.once('exit', done)); this.child.kill('SIGKILL'); await ended; } }
+  async stop() { if (this.child?.exitCode === null && this.child.signalCode === null && !this.failed) { const ended = new Promise(done => this.child.once('exit', done)); this.child.kill('SIGKILL'); await ended; } }
   async end() { await this.stop(); fs.rmSync(this.folder, { recursive: true, force: true }); }
 }
 

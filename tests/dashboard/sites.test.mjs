@@ -60,7 +60,7 @@ for (const topology of Object.keys(TOPOLOGIES)) {
         const age = await silence(page, NEAR);
         assert.ok(age >= 5, `an age of ${age} s, not zero`);
         assert.match(await page.textContent('.banner'), /2 of 3 sites heard/);
-        assert.ok(await number(page, `${row(`at-${EAST}`)} td.big`) > 10, 'the others serve on');
+        await until('the others serve on', async () => await number(page, `${row(`at-${EAST}`)} td.big`) > 10, 5);
         await shot(page, 'killed');
         await page.goto(`${world.get(EAST).proxy.url}/#/sites/${NEAR}`);
         await page.waitForSelector('table.old');

@@ -4,13 +4,13 @@
 //! arrives. An account belongs to the names of a service and a cluster, and survives a reload.
 
 use super::class::Money;
-use crate::decision::budget::{Budget, Payment};
-use crate::decision::fleet::lease::{self, Share};
-use crate::decision::index::Table;
-use crate::decision::plan::{Class, ClusterIndex, Plan, Service, ServiceIndex};
-use crate::decision::price::Spend;
-use crate::decision::tally::Tally;
-use crate::decision::units::Timestamp;
+use crate::budget::{Budget, Payment};
+use crate::fleet::lease::{self, Share};
+use crate::index::Table;
+use crate::plan::{Class, ClusterIndex, Plan, Service, ServiceIndex};
+use crate::price::Spend;
+use crate::tally::Tally;
+use crate::units::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -192,9 +192,9 @@ impl Accounts {
 mod tests {
     use super::super::world::plan;
     use super::*;
-    use crate::decision::budget::SpendingLimit;
-    use crate::decision::plan::ClassIndex;
-    use crate::decision::price::Prices;
+    use crate::budget::SpendingLimit;
+    use crate::plan::ClassIndex;
+    use crate::price::Prices;
 
     const LIMIT: SpendingLimit =
         SpendingLimit { usd_per_hour: 36.0, share: 1.0, shared: false, binds_failover: false };

@@ -2,10 +2,10 @@
 
 use super::place::PermittedCluster;
 use super::shifted::Shifted;
-use crate::decision::growth::Growth;
-use crate::decision::signal::{Choice, Why};
-use crate::decision::spill::{self, Candidate};
-use crate::decision::units::Timestamp;
+use crate::growth::Growth;
+use crate::signal::{Choice, Why};
+use crate::spill::{self, Candidate};
+use crate::units::Timestamp;
 
 /// The fraction of a tolerable queue from which connections to the next cluster are opened in advance.
 const DIALS_AHEAD: f64 = 0.1;

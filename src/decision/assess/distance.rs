@@ -13,8 +13,8 @@
 //! Seconds.
 
 use super::cluster::{ClusterState, ProbeWork};
-use crate::decision::index::Table;
-use crate::decision::plan::{ClusterIndex, Plan};
+use crate::index::Table;
+use crate::plan::{ClusterIndex, Plan};
 
 /// The rate at which the estimate of the work grows. It grows after a release that makes every health check slower.
 const GROWS: f64 = 10.0;

@@ -2,14 +2,14 @@
 
 use super::blamed::Blamed;
 use super::{Found, News};
-use crate::decision::endpoint::Cost;
-use crate::decision::endpoint::speed::Speed;
-use crate::decision::health::{Cause, Health};
-use crate::decision::latency::Distance;
-use crate::decision::outlier::Standing;
-use crate::decision::plan::{Address, Cluster};
-use crate::decision::signal::EndpointSignals;
-use crate::decision::units::Timestamp;
+use crate::endpoint::Cost;
+use crate::endpoint::speed::Speed;
+use crate::health::{Cause, Health};
+use crate::latency::Distance;
+use crate::outlier::Standing;
+use crate::plan::{Address, Cluster};
+use crate::signal::EndpointSignals;
+use crate::units::Timestamp;
 use std::time::Duration;
 
 /// The state of one endpoint.

@@ -4,11 +4,11 @@
 //! The parts are `strata` (baselines by kind of request), `excess` (the delay of all kinds alike) and
 //! `suspicion` (queue or slower work); here they are updated, once a sweep.
 
-use crate::decision::excess::{Excess, Scratch, Seen, WINDOW_MAX, excess};
-use crate::decision::exchange::Exchanges;
-use crate::decision::load::{Track, bounded};
-use crate::decision::strata::Strata;
-use crate::decision::suspicion::{Evidence, Suspicion, Verdict};
+use crate::excess::{Excess, Scratch, Seen, WINDOW_MAX, excess};
+use crate::exchange::Exchanges;
+use crate::load::{Track, bounded};
+use crate::strata::Strata;
+use crate::suspicion::{Evidence, Suspicion, Verdict};
 
 /// Results of the last sweep that this sweep uses. Seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -298,9 +298,9 @@ pub(super) fn oldest(now: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::exchange::{End, Ended, Open};
-    use crate::decision::load::{Mix, Tally};
-    use crate::decision::units::Dice;
+    use crate::exchange::{End, Ended, Open};
+    use crate::load::{Mix, Tally};
+    use crate::units::Dice;
 
     #[test]
     fn a_mean_grows_between_the_two_bounding_cases_in_either_direction() {

@@ -7,11 +7,11 @@
 //! Without news each proxy has at most its part, so that the sum of all limits never exceeds the line.
 
 use super::Assessor;
-use crate::decision::capacity_group::{CapacityGroup, GroupIndex, GroupSignals, Limits};
-use crate::decision::fleet::lease::{self, Share};
-use crate::decision::index::Table;
-use crate::decision::plan::Plan;
-use crate::decision::units::Timestamp;
+use crate::capacity_group::{CapacityGroup, GroupIndex, GroupSignals, Limits};
+use crate::fleet::lease::{self, Share};
+use crate::index::Table;
+use crate::plan::Plan;
+use crate::units::Timestamp;
 use std::collections::BTreeMap;
 
 /// This proxy's shares of the lines that the site's proxies share.
@@ -73,7 +73,7 @@ impl Assessor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::assess::Event;
+    use crate::assess::Event;
     use std::sync::Arc;
     use std::time::Duration;
 

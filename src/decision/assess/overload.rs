@@ -4,12 +4,12 @@
 
 use super::world::plan;
 use super::*;
-use crate::decision::ledger::Ledger;
-use crate::decision::permit::Permitted;
-use crate::decision::plan::{Class, ClassIndex, ClusterIndex, Service, ServiceIndex};
-use crate::decision::signal::Signals;
-use crate::decision::spill::{Credits, pick};
-use crate::decision::units::Dice;
+use crate::ledger::Ledger;
+use crate::permit::Permitted;
+use crate::plan::{Class, ClassIndex, ClusterIndex, Service, ServiceIndex};
+use crate::signal::Signals;
+use crate::spill::{Credits, pick};
+use crate::units::Dice;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
@@ -91,7 +91,7 @@ impl World {
         let now = Timestamp::START;
         let mut plan = plan(&NAMES[..places.len()]);
         for cluster in plan.clusters.iter_mut().skip(1) {
-            cluster.kind = crate::decision::plan::Kind::Cloud;
+            cluster.kind = crate::plan::Kind::Cloud;
         }
         let (service, class) =
             (plan.services[ServiceIndex(0)].clone(), plan.classes[ClassIndex(0)].clone());

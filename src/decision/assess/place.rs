@@ -1,8 +1,8 @@
 //! One permitted cluster of a class at one sweep: its state, its dial and its distance.
 
 use super::cluster::ClusterState;
-use crate::decision::plan::ClusterIndex;
-use crate::decision::units::Timestamp;
+use crate::plan::ClusterIndex;
+use crate::units::Timestamp;
 
 /// One permitted cluster at this sweep.
 #[derive(Clone, Copy)]

@@ -3,9 +3,9 @@
 use super::cluster::thresholds;
 use super::endpoint::EndpointState;
 use super::{Assessor, ProbeOrder};
-use crate::decision::health::Cause;
-use crate::decision::plan::ProbeKind;
-use crate::decision::units::{Timestamp, mix};
+use crate::health::Cause;
+use crate::plan::ProbeKind;
+use crate::units::{Timestamp, mix};
 use std::net::IpAddr;
 use std::time::Duration;
 

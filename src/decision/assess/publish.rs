@@ -4,14 +4,14 @@ use super::News;
 use super::cluster::ClusterState;
 use super::endpoint::EndpointState;
 use super::published::{Given, Inputs, OfEndpoints};
-use crate::decision::endpoint;
-use crate::decision::fleet::lease;
-use crate::decision::health::Cause;
-use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::outlier::Outlier;
-use crate::decision::plan::Cluster;
-use crate::decision::signal::{ClusterSignals, EndpointSignals, State};
-use crate::decision::units::Timestamp;
+use crate::endpoint;
+use crate::fleet::lease;
+use crate::health::Cause;
+use crate::index::{EndpointIndex, Table};
+use crate::outlier::Outlier;
+use crate::plan::Cluster;
+use crate::signal::{ClusterSignals, EndpointSignals, State};
+use crate::units::Timestamp;
 use std::sync::Arc;
 
 impl ClusterState {

@@ -1,12 +1,12 @@
 //! What the signals of a cluster are made of: what is known of its endpoints, and what the sweep gives to it. The signals are
 //! made anew only if one of the two has changed, since most clusters rest.
 
-use crate::decision::endpoint::Wheel;
-use crate::decision::health::Cause;
-use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::plan::ClassIndex;
-use crate::decision::signal::{ClusterSignals, EndpointSignals};
-use crate::decision::units::Timestamp;
+use crate::endpoint::Wheel;
+use crate::health::Cause;
+use crate::index::{EndpointIndex, Table};
+use crate::plan::ClassIndex;
+use crate::signal::{ClusterSignals, EndpointSignals};
+use crate::units::Timestamp;
 use std::sync::Arc;
 
 /// The totals of a cluster's traffic over all classes.

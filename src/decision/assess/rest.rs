@@ -7,7 +7,7 @@
 //! * A cluster whose set of endpoints or whose health has changed is swept at the next sweep.
 //! * A cluster of at most [`SMALL`] endpoints that was used is swept at the next sweep.
 
-use crate::decision::units::{Timestamp, mix};
+use crate::units::{Timestamp, mix};
 use std::time::Duration;
 
 /// The interval between two sweeps of a resting cluster. Each cluster has an interval of its own between this one and

@@ -2,12 +2,12 @@
 
 use super::world::plan;
 use super::*;
-use crate::decision::endpoint::speed::Logs;
-use crate::decision::endpoint::{Chance, Turns, pick};
-use crate::decision::index::EndpointIndex;
-use crate::decision::plan::{ClassIndex, ClusterIndex, EndpointPolicy, ProbeKind};
-use crate::decision::signal::Signals;
-use crate::decision::units::Dice;
+use crate::endpoint::speed::Logs;
+use crate::endpoint::{Chance, Turns, pick};
+use crate::index::EndpointIndex;
+use crate::plan::{ClassIndex, ClusterIndex, EndpointPolicy, ProbeKind};
+use crate::signal::Signals;
+use crate::units::Dice;
 
 /// Successes since the last sweep, by endpoint id.
 #[derive(Default)]

@@ -1,11 +1,11 @@
 //! A shift within one class: the order of its clusters, and the share that each accepts.
 
 use super::place::PermittedCluster;
-use crate::decision::change::Shift;
-use crate::decision::plan::{Class, Plan};
-use crate::decision::signal::ShiftSignals;
-use crate::decision::spill::{self, Candidate};
-use crate::decision::units::Timestamp;
+use crate::change::Shift;
+use crate::plan::{Class, Plan};
+use crate::signal::ShiftSignals;
+use crate::spill::{self, Candidate};
+use crate::units::Timestamp;
 
 /// A shift between two slots of a class.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

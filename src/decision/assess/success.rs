@@ -4,8 +4,8 @@
 //! fault itself.
 
 use super::place::PermittedCluster;
-use crate::decision::load::Track;
-use crate::decision::units::Timestamp;
+use crate::load::Track;
+use crate::units::Timestamp;
 
 /// The part of a failing cluster's traffic that goes to other clusters while their success ratio is unknown.
 const TRIAL: f64 = 0.3;

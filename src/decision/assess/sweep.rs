@@ -9,13 +9,13 @@ use super::place::PermittedCluster;
 use super::published::{Given, Traffic};
 use super::shifted::Shifted;
 use super::{Assessor, News, Samples, distance};
-use crate::decision::change::{Change, Shift};
-use crate::decision::index::Table;
-use crate::decision::load::Tally;
-use crate::decision::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan};
-use crate::decision::shed::{self, Claim};
-use crate::decision::signal::{ClassSignals, Signals};
-use crate::decision::units::Timestamp;
+use crate::change::{Change, Shift};
+use crate::index::Table;
+use crate::load::Tally;
+use crate::plan::{Class, ClassIndex, Cluster, ClusterIndex, Plan};
+use crate::shed::{self, Claim};
+use crate::signal::{ClassSignals, Signals};
+use crate::units::Timestamp;
 use std::sync::Arc;
 
 /// The signals of a class without traffic are updated at one of this many sweeps.
@@ -316,11 +316,11 @@ fn read_exchanges(samples: &mut impl Samples, index: ClassIndex, state: &mut Cla
 mod tests {
     use super::super::world::plan;
     use super::*;
-    use crate::decision::assess::{Event, Found};
-    use crate::decision::budget::SpendingLimit;
-    use crate::decision::health::Cause;
-    use crate::decision::ledger::Ledger;
-    use crate::decision::plan::{Address, ServiceIndex};
+    use crate::assess::{Event, Found};
+    use crate::budget::SpendingLimit;
+    use crate::health::Cause;
+    use crate::ledger::Ledger;
+    use crate::plan::{Address, ServiceIndex};
     use std::time::Duration;
 
     /// Eight classes at two clusters, swept 20 times a second.

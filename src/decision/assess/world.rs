@@ -2,15 +2,15 @@
 //! sweeps each 50 ms, clusters with servers and first-come queues, Poisson arrivals.
 
 use super::*;
-use crate::decision::change::Change;
-use crate::decision::ledger::Ledger;
-use crate::decision::permit::Permitted;
-use crate::decision::plan::*;
-use crate::decision::plan::{ClassIndex, ClusterIndex, ServiceIndex};
-use crate::decision::signal::Signals;
-use crate::decision::signal::Why;
-use crate::decision::spill::{Credits, pick};
-use crate::decision::units::Dice;
+use crate::change::Change;
+use crate::ledger::Ledger;
+use crate::permit::Permitted;
+use crate::plan::*;
+use crate::plan::{ClassIndex, ClusterIndex, ServiceIndex};
+use crate::signal::Signals;
+use crate::signal::Why;
+use crate::spill::{Credits, pick};
+use crate::units::Dice;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

@@ -3,9 +3,9 @@
 //! The loss of an endpoint moves only its own keys. The cost grows with the cluster's size; in
 //! return no table has to be rebuilt when a weight changes.
 
-use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::signal::EndpointSignals;
-use crate::decision::units::{hash, mix};
+use crate::index::{EndpointIndex, Table};
+use crate::signal::EndpointSignals;
+use crate::units::{hash, mix};
 
 /// Picks one of `usable`, which is not empty.
 pub(super) fn pick(
@@ -26,7 +26,7 @@ pub(super) fn pick(
 /// every restart.
 #[must_use]
 pub fn identity(endpoint: &EndpointSignals) -> u64 {
-    use crate::decision::plan::Address;
+    use crate::plan::Address;
     match &endpoint.address {
         Address::Ip(std::net::SocketAddr::V4(address)) => {
             mix(u64::from(u32::from(*address.ip())) << 16 | u64::from(address.port()))

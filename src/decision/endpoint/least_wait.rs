@@ -6,8 +6,8 @@
 //! signals do not all choose the same momentary best (Mitzenmacher 2001).
 
 use super::Chance;
-use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::signal::{ClusterSignals, EndpointSignals};
+use crate::index::{EndpointIndex, Table};
+use crate::signal::{ClusterSignals, EndpointSignals};
 
 /// The number of endpoints up to which all are considered.
 const ALL_MAX: usize = 8;

@@ -104,7 +104,7 @@ fn pick_among(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::plan::Address;
+    use crate::plan::Address;
     use std::sync::Arc;
 
     fn cluster(weights: &[f64]) -> ClusterSignals {
@@ -152,7 +152,7 @@ mod tests {
         let mut turns = Turns::new(0, 1);
         let mut counts = vec![0; cluster.endpoints.len()];
         for turn in 0..4_000 {
-            let (key, now) = (crate::decision::units::mix(turn), Timestamp::from_nanos(turn));
+            let (key, now) = (crate::units::mix(turn), Timestamp::from_nanos(turn));
             let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key };
             let in_flight = |index| if index == EndpointIndex(busy) { 50 } else { 1 };
             counts[pick(policy, cluster, tried, in_flight, &mut chance).unwrap().0] += 1;
@@ -270,7 +270,7 @@ mod tests {
         let mut less = cluster(&[1.0; 5]);
         less.usable = less.usable.iter().copied().filter(|index| index.0 != 2).collect();
         let mut dice = Dice::seeded(1);
-        for key in (0..2_000).map(crate::decision::units::mix) {
+        for key in (0..2_000).map(crate::units::mix) {
             let mut turns = Turns::new(0, 1);
             let now = Timestamp::START;
             let mut chance = Chance { dice: &mut dice, turns: &mut turns, now, key };

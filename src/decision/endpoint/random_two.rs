@@ -1,7 +1,7 @@
 //! Of two endpoints drawn at random, the one with fewer exchanges in flight.
 
-use crate::decision::index::EndpointIndex;
-use crate::decision::units::Dice;
+use crate::index::EndpointIndex;
+use crate::units::Dice;
 
 /// Picks one of `usable`, which holds at least two.
 pub(super) fn pick(

@@ -445,7 +445,7 @@ impl Spread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     const SWEEP: f64 = 0.05;
 

@@ -2,9 +2,9 @@
 //! were passed over.
 
 use super::wheel::Wheel;
-use crate::decision::index::{EndpointIndex, Table};
-use crate::decision::signal::ClusterSignals;
-use crate::decision::units::{Timestamp, mix};
+use crate::index::{EndpointIndex, Table};
+use crate::signal::ClusterSignals;
+use crate::units::{Timestamp, mix};
 
 /// A worker's turns in one cluster.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,7 @@
 use super::members::{LIVE, Members, Merged, SITE_LIVE, broadcast_source};
 use super::report::{Identity, Report, is_instance, is_name};
 use super::{Heard, Refused};
-use crate::decision::units::Timestamp;
+use crate::units::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

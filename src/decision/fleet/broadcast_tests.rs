@@ -1,7 +1,7 @@
 //! Tests of the fleet over a bus.
 
 use super::*;
-use crate::decision::fleet::lease::{Shares, Use};
+use crate::fleet::lease::{Shares, Use};
 
 fn at(seconds: f64) -> Timestamp {
     Timestamp::START.plus(Duration::from_secs_f64(seconds))

@@ -12,7 +12,7 @@
 
 use super::members::{LIVE, Members};
 use super::report::Identity;
-use crate::decision::units::Timestamp;
+use crate::units::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub fn parts(heard: &Members, own: &Identity, configured: u32, now: Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::fleet::Report;
+    use crate::fleet::Report;
 
     fn identity(number: u32) -> Identity {
         Identity { site: "a".to_owned(), incarnation: 1, instance: format!("gw-{number}") }

@@ -17,7 +17,7 @@
 
 use super::members::Members;
 use super::report::{Identity, Report};
-use crate::decision::units::Timestamp;
+use crate::units::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

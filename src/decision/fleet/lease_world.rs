@@ -2,9 +2,9 @@
 //! partitions.
 
 use super::*;
-use crate::decision::budget::{Budget, Payment, SpendingLimit};
-use crate::decision::fleet::Refused;
-use crate::decision::units::Dice;
+use crate::budget::{Budget, Payment, SpendingLimit};
+use crate::fleet::Refused;
+use crate::units::Dice;
 
 const STEP: Duration = Duration::from_millis(50);
 /// Steps between two decisions, and between two requests.

@@ -12,7 +12,7 @@
 
 use super::report::{Identity, Report};
 use super::{Peer, Refused};
-use crate::decision::units::Timestamp;
+use crate::units::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -247,7 +247,7 @@ pub fn links(peers: &[Peer], own_site: &str, scatter: impl Fn(&Peer) -> u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decision::units::Dice;
+    use crate::units::Dice;
 
     fn report(instance: &str, incarnation: u64, sequence: u64) -> Report {
         Report {
@@ -407,7 +407,7 @@ mod tests {
         for site in 0..19 {
             peers.extend((0..3).map(|number| peer(&format!("s{site}"), number)));
         }
-        let scatter = |peer: &Peer| crate::decision::units::hash(peer.url.as_bytes());
+        let scatter = |peer: &Peer| crate::units::hash(peer.url.as_bytes());
 
         let links = links(&peers, "home", scatter);
 

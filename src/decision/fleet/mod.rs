@@ -4,7 +4,7 @@
 //! decision wrong. No request depends on a report.
 //!
 //! # Not here
-//! Sockets and JSON (`crate::fleet`).
+//! Sockets and JSON (`fleet` of the proxy).
 
 pub mod broadcast;
 pub mod division;

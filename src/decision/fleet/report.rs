@@ -11,9 +11,9 @@
 //! A report that [`Report::check`] accepts has only valid names, and finite numbers within their ranges.
 
 use super::Refused;
-use crate::decision::acme::{CHALLENGES_MAX, Challenge};
-use crate::decision::scaling::Need;
-use crate::decision::signal::State;
+use crate::acme::{CHALLENGES_MAX, Challenge};
+use crate::scaling::Need;
+use crate::signal::State;
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 use std::collections::BTreeMap;

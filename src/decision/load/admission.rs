@@ -1,7 +1,7 @@
 //! The share of the exchanges offered to a cluster that was sent to the cluster, over 0.2 s.
 
 use super::decay;
-use crate::decision::tally::Tally;
+use crate::tally::Tally;
 
 /// The window, in seconds.
 const WINDOW: f64 = 0.2;

@@ -1,7 +1,7 @@
 //! Exchanges sent and ended over the last 0.3 s: their difference shows whether the queue grows.
 
 use super::decay;
-use crate::decision::tally::Tally;
+use crate::tally::Tally;
 
 /// The window for recent values, in seconds.
 pub(super) const RECENT: f64 = 0.3;

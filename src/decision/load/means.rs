@@ -3,7 +3,7 @@
 use super::flow::LeftEarly;
 use super::mix::Mix;
 use super::{ENOUGH, decay};
-use crate::decision::tally::Tally;
+use crate::tally::Tally;
 
 /// The weight that the mean of the newest answers keeps at each further answer.
 const NEWEST_KEEP: f64 = 0.75;

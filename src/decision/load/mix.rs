@@ -1,8 +1,8 @@
 //! The mix of request kinds in one sweep, and the bounds of the queue inferred from all kinds together.
 
-use crate::decision::excess::Excess;
-use crate::decision::exchange::{End, Ended};
-use crate::decision::strata::Strata;
+use crate::excess::Excess;
+use crate::exchange::{End, Ended};
+use crate::strata::Strata;
 
 /// The predictions of the baselines of request kinds for the exchanges that ended since the last sweep.
 /// Seconds.

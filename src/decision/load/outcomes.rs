@@ -1,7 +1,7 @@
 //! The success of exchanges: counts of good answers and of all answers, over one second and over 0.3 s.
 
 use super::{RECENT, decay};
-use crate::decision::tally::Tally;
+use crate::tally::Tally;
 
 /// Good answers that [`Outcomes::success_at_least`] adds to the counts, so that a few failures do not decide.
 const CERTAIN: f64 = 10.0;

@@ -1,7 +1,7 @@
 //! Exchanges a second, smoothed over one second.
 
 use super::decay;
-use crate::decision::tally::Tally;
+use crate::tally::Tally;
 
 /// The rates, in exchanges a second.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,7 +1,7 @@
 //! What a configuration says of NATS: its servers, and the key that holds a configuration.
 //!
 //! # Not here
-//! Connections (`crate::nats`), and reports on NATS (`fleet::broadcast`).
+//! Connections (`nats`), and reports on NATS (`fleet::broadcast`).
 
 mod credentials;
 

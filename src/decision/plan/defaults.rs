@@ -7,9 +7,9 @@ use super::{
     Cluster, ClusterIndex, EndpointPolicy, Failback, HashKey, HostPolicy, Kind, Probe, ProbeKind,
     Reports, Retry, SendProxy, Service, Source, Strategy,
 };
-use crate::decision::edits::Edits;
-use crate::decision::outlier::Outlier;
-use crate::decision::price::Prices;
+use crate::edits::Edits;
+use crate::outlier::Outlier;
+use crate::price::Prices;
 use std::time::Duration;
 
 /// Connections, and exchanges waiting for one: more than any simulated world needs.

@@ -4,9 +4,9 @@
 
 use super::spread::load;
 use super::{open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Answer, Ask, End, Pick, Policy};
-use crate::sim::spec::{PlaceSpec, Spec};
+use crate::policy::{Answer, Ask, End, Pick, Policy};
+use crate::spec::{PlaceSpec, Spec};
+use decision::units::Dice;
 
 /// Mean response and reported queue by place and endpoint.
 #[derive(Debug)]

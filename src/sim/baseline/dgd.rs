@@ -3,9 +3,9 @@
 //! curve is GMSR's. The step shrinks with distance, as the paper's stability bound demands.
 
 use super::{Diffusion, at, open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Answer, Ask, Edge, Pick, Policy};
-use crate::sim::spec::Spec;
+use crate::policy::{Answer, Ask, Edge, Pick, Policy};
+use crate::spec::Spec;
+use decision::units::Dice;
 
 /// The share that one second of difference in cost moves, per second.
 const STEP: f64 = 4.0;

@@ -5,8 +5,8 @@
 //! Given: the number in flight one round trip ago, and this proxy's own exchanges since.
 
 use super::{at, open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Answer, Ask, Edge, Pick, Policy};
+use crate::policy::{Answer, Ask, Edge, Pick, Policy};
+use decision::units::Dice;
 
 /// In flight by place: as last reported, and this proxy's part at that time.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@
 //! A server counts as an endpoint. Given: the load of all proxies together. Left out: the licence.
 
 use super::{at, open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Ask, Pick, Policy};
+use crate::policy::{Ask, Pick, Policy};
+use decision::units::Dice;
 
 const LOW: f64 = 0.8;
 const HIGH: f64 = 2.0;

@@ -3,9 +3,9 @@
 //! Left out: the rate control, whose published code gives the same weights within noise in these worlds.
 
 use super::{Diffusion, at, open};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Answer, Ask, Edge, End, Pick, Policy};
-use crate::sim::spec::Spec;
+use crate::policy::{Answer, Ask, Edge, End, Pick, Policy};
+use crate::spec::Spec;
+use decision::units::Dice;
 
 const PERIOD: f64 = 5.0;
 

@@ -6,9 +6,9 @@
 //! Given: current utilisation, exact. Left out: report expiry.
 
 use super::{Diffusion, at, open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Ask, Pick, Policy};
-use crate::sim::spec::Spec;
+use crate::policy::{Ask, Pick, Policy};
+use crate::spec::Spec;
+use decision::units::Dice;
 
 const PERIOD: f64 = 1.0;
 const AVERAGE: f64 = 5.0;

@@ -2,8 +2,8 @@
 //! (`min(100 %, 140 % x healthy share)`, envoyproxy.io, "Priority levels"). Load has no influence.
 
 use super::{at, open};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Ask, Edge, Pick, Policy};
+use crate::policy::{Ask, Edge, Pick, Policy};
+use decision::units::Dice;
 
 /// The nearest place with at least 70 % of its endpoints healthy, else the nearest.
 #[derive(Debug)]

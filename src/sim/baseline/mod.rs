@@ -18,7 +18,7 @@ pub mod waterfall;
 use super::engine::Engine;
 use super::policy::{Ask, Edge, Pick, Policy};
 use super::spec::Spec;
-use crate::decision::units::Dice;
+use decision::units::Dice;
 
 /// A policy's name in tables, and its constructor for a proxy.
 pub struct Entry {

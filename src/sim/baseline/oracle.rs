@@ -6,11 +6,11 @@
 //! distance + service + twice its wait, for its own wait and for the wait that it causes for others.
 
 use super::{Diffusion, at, open};
-use crate::decision::plan::Kind;
-use crate::decision::units::Dice;
-use crate::sim::place::Place;
-use crate::sim::policy::{Ask, Pick, Policy};
-use crate::sim::spec::{Group, Spec};
+use crate::place::Place;
+use crate::policy::{Ask, Pick, Policy};
+use crate::spec::{Group, Spec};
+use decision::plan::Kind;
+use decision::units::Dice;
 
 /// O1.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Policy for Threshold {
         for place in open(ask).into_iter().filter(|place| ask.truth[*place].is_up()) {
             let there = &ask.truth[place];
             for (index, endpoint) in there.endpoints.iter().enumerate() {
-                if endpoint.servers.1 == 0 || endpoint.state != crate::sim::place::State::Up {
+                if endpoint.servers.1 == 0 || endpoint.state != crate::place::State::Up {
                     continue;
                 }
                 let service = ask.spec.mean_service() * there.slow / endpoint.speed;

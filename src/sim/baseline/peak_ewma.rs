@@ -4,9 +4,9 @@
 
 use super::open;
 use super::spread::{draw_endpoint, load};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Answer, Ask, End, Pick, Policy};
-use crate::sim::spec::{PlaceSpec, Spec};
+use crate::policy::{Answer, Ask, End, Pick, Policy};
+use crate::spec::{PlaceSpec, Spec};
+use decision::units::Dice;
 
 const DECAY: f64 = 10.0;
 const FIRST: f64 = 1.0;

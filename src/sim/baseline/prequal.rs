@@ -7,8 +7,8 @@
 
 use super::open;
 use super::spread::draw_endpoint;
-use crate::decision::units::Dice;
-use crate::sim::policy::{Ask, Pick, Policy};
+use crate::policy::{Ask, Pick, Policy};
+use decision::units::Dice;
 
 const POOL: usize = 16;
 const PROBES: usize = 3;

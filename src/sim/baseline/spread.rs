@@ -2,8 +2,8 @@
 //! `LEAST_REQUEST`). Weights are the numbers of servers, as an operator would configure them.
 
 use super::{Diffusion, at, open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Ask, Pick, Policy};
+use crate::policy::{Ask, Pick, Policy};
+use decision::units::Dice;
 
 /// Each in turn, by weight.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@
 //! requests a second. Left out: zones, and draining by health shares below 100 %.
 
 use super::{Diffusion, at, open, stated};
-use crate::decision::units::Dice;
-use crate::sim::policy::{Ask, Pick, Policy};
-use crate::sim::spec::Spec;
+use crate::policy::{Ask, Pick, Policy};
+use crate::spec::Spec;
+use decision::units::Dice;
 
 /// Fills to `fill` of capacity.
 #[derive(Debug)]

@@ -1,18 +1,18 @@
 //! Policies that choose among the endpoints of one cluster: the production policy, and baselines.
 
 use super::{End, Setup, There};
-use crate::decision::assess::{Answers, Assessor, Event, Found, News, Samples};
-use crate::decision::endpoint::{self, Chance, Turns, Wheel};
-use crate::decision::exchange::Exchanges;
-use crate::decision::health::Cause;
-use crate::decision::index::EndpointIndex;
-use crate::decision::load::Tally;
-use crate::decision::plan::{
+use decision::assess::{Answers, Assessor, Event, Found, News, Samples};
+use decision::endpoint::{self, Chance, Turns, Wheel};
+use decision::exchange::Exchanges;
+use decision::health::Cause;
+use decision::index::EndpointIndex;
+use decision::load::Tally;
+use decision::plan::{
     Address, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe, ProbeKind,
 };
-use crate::decision::shed::PRIORITIES;
-use crate::decision::signal::Signals;
-use crate::decision::units::{Dice, Timestamp, mix};
+use decision::shed::PRIORITIES;
+use decision::signal::Signals;
+use decision::units::{Dice, Timestamp, mix};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ pub mod chooser;
 pub mod suite;
 
 use self::chooser::Chooser;
-use crate::decision::units::{Dice, mix};
+use decision::units::{Dice, mix};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 

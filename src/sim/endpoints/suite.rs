@@ -1,9 +1,9 @@
 //! S20: worlds of two to fifty endpoints, and the requirements on the choice in each.
 
 use super::{Change, Endpoint, Outcome, Service, Setup, run};
-use crate::sim::gate::interval;
+use crate::gate::interval;
 
-pub use crate::sim::gate::Verdict;
+pub use crate::gate::Verdict;
 
 /// A world and its subject.
 #[derive(Clone, Debug)]

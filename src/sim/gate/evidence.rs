@@ -4,7 +4,7 @@
 //! A response takes a wait and a service time (M/M/c). A sequential probability ratio test gathers, for each answer, the
 //! divergence of the two distributions in nats, and needs `ln(1/a)` nats for a share `a` of false alarms (Wald 1945).
 
-use crate::sim::baseline::oracle::erlang_c;
+use crate::baseline::oracle::erlang_c;
 
 const SERVERS: usize = 20;
 const SERVICE: f64 = 0.020;

@@ -1,8 +1,8 @@
 //! The gates of S18-S25: the effect of slow pages, releases and misbehaving clients on other exchanges.
 
 use super::{Judge, Limit};
-use crate::sim::outcome::{NOWHERE, Outcome, Record};
-use crate::sim::scenario::OTHERS;
+use crate::outcome::{NOWHERE, Outcome, Record};
+use crate::scenario::OTHERS;
 
 /// The largest share of other clients' requests beyond the nearest place in any `width` seconds within `from..to`.
 fn worst_away(outcome: &Outcome, from: f64, to: f64, width: f64) -> f64 {

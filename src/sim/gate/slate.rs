@@ -9,8 +9,8 @@
 //! Milliseconds; requests a second.
 
 use super::{Judge, Limit};
-use crate::sim::outcome::Outcome;
-use crate::sim::spec::Spec;
+use crate::outcome::Outcome;
+use crate::spec::Spec;
 
 /// The means that SLATE's own model allows.
 const OPTIMA: [(&str, f64); 6] = [
@@ -50,7 +50,7 @@ pub(super) fn judge(scenario: &str, judge: &mut Judge<'_>, bound: f64) {
 /// The demand of each of the two proxies within a run.
 fn demand(run: &Outcome, start: f64, end: f64) -> [f64; 2] {
     [0, 1].map(|edge| {
-        let sent = |record: &crate::sim::outcome::Record| {
+        let sent = |record: &crate::outcome::Record| {
             usize::from(record.edge) == edge && (start..end).contains(&f64::from(record.at))
         };
         run.of(sent).count as f64 / (end - start)
@@ -86,9 +86,9 @@ fn least_mean(spec: &Spec, demand: &[f64; 2]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::gate::{Judgement, Runs};
-    use crate::sim::scenario::named;
-    use crate::sim::{baseline, world};
+    use crate::gate::{Judgement, Runs};
+    use crate::scenario::named;
+    use crate::{baseline, world};
 
     #[test]
     fn the_best_split_is_the_published_optimum() {
@@ -113,7 +113,7 @@ mod tests {
             let waterfall = [1, 2].map(|seed| run("waterfall-1.0", seed));
             let engine = waterfall.clone();
             let runs = Runs { spec: &spec, engine: &engine, other: &|_| &waterfall, compared: &[] };
-            let verdicts = crate::sim::gate::judge(name, &runs);
+            let verdicts = crate::gate::judge(name, &runs);
             let factor = verdicts.iter().find(|v| v.gate.starts_with("waterfall")).unwrap();
             assert_eq!(factor.judgement(), expected, "{name}: {factor:?}");
         }

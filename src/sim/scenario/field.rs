@@ -4,7 +4,7 @@
 //! An IDC at 0.3 of its capacity, unless a scenario says otherwise; 1, 10 or 100 proxies in front of it.
 
 use super::{Scenario, base, edges, idc, scenario, step};
-use crate::sim::spec::{Change, Client, RequestKind, Service, Spec};
+use crate::spec::{Change, Client, RequestKind, Service, Spec};
 
 /// Service times of a slow page and of other pages, in seconds.
 const SLOW: f64 = 1.0;

@@ -1,9 +1,9 @@
 //! Changes in the world: faults, releases, autoscalers.
 
 use super::{Event, World};
-use crate::sim::place::State;
-use crate::sim::policy::End;
-use crate::sim::spec::Change;
+use crate::place::State;
+use crate::policy::End;
+use crate::spec::Change;
 use std::cmp::Reverse;
 
 impl World<'_> {

@@ -1,13 +1,13 @@
 //! One exchange in the world: sent, served, answered, abandoned.
 
 use super::{ATTEMPTS, Event, PROBE_KIND, Request, World};
-use crate::decision::plan::Kind as PlaceKind;
-use crate::decision::retry::{self, Kind as Failure};
-use crate::decision::units::Timestamp;
-use crate::sim::outcome::{NOWHERE, Record};
-use crate::sim::place::State;
-use crate::sim::policy::{Answer, Ask, End, Pick};
-use crate::sim::spec::{Client, RequestKind, Service, normal};
+use crate::outcome::{NOWHERE, Record};
+use crate::place::State;
+use crate::policy::{Answer, Ask, End, Pick};
+use crate::spec::{Client, RequestKind, Service, normal};
+use decision::plan::Kind as PlaceKind;
+use decision::retry::{self, Kind as Failure};
+use decision::units::Timestamp;
 
 /// What the client of an exchange got in the end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

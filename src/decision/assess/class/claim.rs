@@ -1,12 +1,12 @@
 //! The overload of a class: its claim on the shared clusters when all of them have queues.
 
 use super::{ClassState, idle};
-use crate::decision::backlog::Flow;
-use crate::decision::load::Tally;
-use crate::decision::plan::Class;
-use crate::decision::shed::{self, Claim, Shed};
-use crate::decision::signal::Choice;
-use crate::decision::spill::{self, Candidate};
+use crate::backlog::Flow;
+use crate::load::Tally;
+use crate::plan::Class;
+use crate::shed::{self, Claim, Shed};
+use crate::signal::Choice;
+use crate::spill::{self, Candidate};
 
 /// The minimum duration of a queue, as a multiple of the longest acceptable queue.
 const QUEUED_BOUNDS: f64 = 2.0;
@@ -70,14 +70,14 @@ impl ClassState {
     }
 
     /// Whether the class sheds something, or may have to.
-    pub(in crate::decision::assess) fn is_pressed(&self) -> bool {
+    pub(in crate::assess) fn is_pressed(&self) -> bool {
         let Some(claim) = &self.claim else { return false };
         let shortest = claim.places.iter().map(|place| place.1.unwrap_or(0.0)).reduce(f64::min);
         claim.sheds || shortest.is_some_and(|shortest| shortest > claim.bound)
     }
 
     /// Stores the share that the class sheds from now on.
-    pub(in crate::decision::assess) fn sheds(&mut self, shed: Shed) {
+    pub(in crate::assess) fn sheds(&mut self, shed: Shed) {
         self.shed = shed;
     }
 }

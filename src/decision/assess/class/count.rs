@@ -1,9 +1,9 @@
 //! The demand of a class, and its spilled exchanges.
 
 use super::ClassState;
-use crate::decision::load::Tally;
-use crate::decision::shed::PRIORITIES;
-use crate::decision::signal::Why;
+use crate::load::Tally;
+use crate::shed::PRIORITIES;
+use crate::signal::Why;
 
 impl ClassState {
     /// Counts demand.
@@ -36,7 +36,7 @@ impl ClassState {
     }
 
     /// Whether spilling began or ended with this sweep; with hysteresis.
-    pub(in crate::decision::assess) fn spilling_changed(&mut self, spill: f64) -> Option<bool> {
+    pub(in crate::assess) fn spilling_changed(&mut self, spill: f64) -> Option<bool> {
         let spilling = if self.spilling { spill > 0.005 } else { spill > 0.02 };
         (spilling != std::mem::replace(&mut self.spilling, spilling)).then_some(spilling)
     }

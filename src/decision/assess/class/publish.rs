@@ -2,15 +2,15 @@
 
 use super::wanted::{Wanted, lead};
 use super::{ClassState, Moment, Money, Ranking, idle};
-use crate::decision::assess::place::PermittedCluster;
-use crate::decision::capacity::Capacity;
-use crate::decision::load::Track;
-use crate::decision::plan::{Class, ClusterIndex, Plan};
-use crate::decision::report::Report;
-use crate::decision::shed::Shed;
-use crate::decision::signal::{Choice, ClassSignals, Score};
-use crate::decision::spill::{self, Candidate};
-use crate::decision::units::Timestamp;
+use crate::assess::place::PermittedCluster;
+use crate::capacity::Capacity;
+use crate::load::Track;
+use crate::plan::{Class, ClusterIndex, Plan};
+use crate::report::Report;
+use crate::shed::Shed;
+use crate::signal::{Choice, ClassSignals, Score};
+use crate::spill::{self, Candidate};
+use crate::units::Timestamp;
 
 /// The inputs and results of one sweep besides the class's own state.
 #[derive(Clone, Copy)]

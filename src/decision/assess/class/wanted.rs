@@ -1,11 +1,11 @@
 //! The capacity that a class wants at the end of the lead time, from its forecast and from the rates that its clusters have served.
 
 use super::{ClassState, idle};
-use crate::decision::assess::place::PermittedCluster;
-use crate::decision::capacity::{self, Seen, Supply};
-use crate::decision::plan::{Kind, Plan};
-use crate::decision::scaling::LEAD;
-use crate::decision::spill::{self, Candidate};
+use crate::assess::place::PermittedCluster;
+use crate::capacity::{self, Seen, Supply};
+use crate::plan::{Kind, Plan};
+use crate::scaling::LEAD;
+use crate::spill::{self, Candidate};
 
 /// The fraction of a tolerable queue at which a cluster counts as full: the level at which spilling keeps it.
 const FULL: f64 = 0.4;

@@ -6,6 +6,7 @@ use crate::http::request::RequestHead;
 use crate::http::target::Target;
 use crate::http::{EncodedSlash, Slashes};
 use crate::proxy::refusal::Refusal;
+use crate::shared::violation;
 
 /// Bytes of a rewritten target, at most.
 const TARGET_MAX: usize = 64 * 1024;
@@ -36,7 +37,7 @@ pub(super) fn target(
         Some(replaced) => {
             let text = with_query(replaced, original.query());
             let read = again.read(text.as_bytes(), EncodedSlash::Keep, Slashes::Keep);
-            read.map_err(|violation| Failure::refuse(Refusal::from(violation)))?;
+            read.map_err(|violation| Failure::refuse(violation::refusal(violation)))?;
             (again.path(), again.query())
         }
     };

@@ -15,7 +15,7 @@ use crate::proxy::l7::exchange::record::Record;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::tunnel::{Patience, carry};
 use crate::proxy::worker::{Viewed, Worker};
-use crate::shared::Scarcity;
+use crate::shared::{Scarcity, violation};
 use std::rc::Rc;
 
 /// Serves one accepted connection of an http listener. An `async` block, because an `async fn` would store
@@ -121,7 +121,7 @@ async fn refuse(worker: &Worker, client: &mut H1, info: &ConnectionInfo, no_requ
     let (refusal, why) = match no_request {
         NoRequest::Over | NoRequest::Http2 => return,
         NoRequest::Late => (Refusal::RequestTimeout, "the request head did not arrive in time"),
-        NoRequest::Refused(violation) => (Refusal::from(violation), violation.why()),
+        NoRequest::Refused(violation) => (violation::refusal(violation), violation.why()),
     };
     refuse_as(worker, client, info, refusal, why).await;
 }

@@ -14,7 +14,7 @@ use crate::proxy::l7::exchange::forward::After;
 use crate::proxy::l7::exchange::record::Record;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::worker::{Viewed, Worker};
-use crate::shared::Scarcity;
+use crate::shared::{Scarcity, violation};
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
@@ -239,7 +239,8 @@ pub fn request(
     let (limit, rate_min) = info.body_bounds();
     let takes_trailers = parts.headers.get(::http::header::TE).is_some_and(|te| te == "trailers");
     let says_grpc = says_grpc && takes_trailers;
-    let refusal = read.err().map(|violation| Refused { why: Refusal::from(violation), says_grpc });
+    let refusal =
+        read.err().map(|violation| Refused { why: violation::refusal(violation), says_grpc });
     Some(StreamRequest { head, refusal, limit, rate_min })
 }
 
