@@ -215,7 +215,10 @@ fn the_manifest_of_each_member_names_only_the_members_that_it_may_use() {
             let other = other.split('"').next().unwrap();
             assert!(allowed.contains(&other), "`{member}` may not depend on `{other}`");
         }
-        assert_eq!(manifest.matches("path = \"..").count(), manifest.matches("path = \"../").count());
+        assert_eq!(
+            manifest.matches("path = \"..").count(),
+            manifest.matches("path = \"../").count()
+        );
     }
 }
 

@@ -382,8 +382,12 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         500.0,
     );
     let mut begun = Table::new("S-begun", "the same, 2 s later without traffic", "% of a core");
-    let mut idle = Table::new("S-idle", "the same, 20 s later without traffic", "% of a core")
-        .judged(Against::Figure(1.0), 3.0, 1.0);
+    let mut idle = Table::new("S-idle", "the same, 20 s later without traffic", "% of a core");
+    let mut control = Table::new("S-control", "of it the control thread", "% of a core").judged(
+        Against::Figure(1.0),
+        3.0,
+        1.0,
+    );
     let mut metrics = Table::new("S-metrics", "the same: GET /metrics", "ms").judged(
         Against::Figure(1.0),
         200.0,
@@ -402,10 +406,14 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         // All clusters are swept at the start, and from 8 s on again each 8 to 12 s: the second figure includes that.
         for (pause, table) in [(2, &mut begun), (13, &mut idle)] {
             std::thread::sleep(Duration::from_secs(pause));
-            let (before, start) = (peer.cpu_seconds(), Instant::now());
+            let used = || (peer.cpu_seconds(), peer.thread_cpu_seconds("control"));
+            let (before, start) = (used(), Instant::now());
             std::thread::sleep(Duration::from_secs(5));
-            let share = (peer.cpu_seconds() - before) / start.elapsed().as_secs_f64();
-            table.add("tidegate", false, 100.0 * share);
+            let (after, seconds) = (used(), start.elapsed().as_secs_f64());
+            table.add("tidegate", false, 100.0 * (after.0 - before.0) / seconds);
+            if pause > 2 {
+                control.add("tidegate", false, 100.0 * (after.1 - before.1) / seconds);
+            }
         }
         let start = Instant::now();
         let bytes = get(&peer, "/metrics");
@@ -414,7 +422,7 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         resident.add("tidegate", false, peer.resident_bytes() / f64::from(1 << 20));
         stall.add("tidegate", false, reload_under_load(rig, &peer));
     }
-    vec![ready, begun, idle, metrics, resident, stall]
+    vec![ready, begun, idle, control, metrics, resident, stall]
 }
 
 /// The longest latency in milliseconds of a light load while the configuration changes.

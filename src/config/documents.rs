@@ -124,6 +124,12 @@ impl Documents {
         hash(&all)
     }
 
+    /// Whether the main file includes no other.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// The folders of the included files, below `folder`.
     #[must_use]
     pub fn folders(&self, folder: &Path) -> BTreeSet<PathBuf> {

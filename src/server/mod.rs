@@ -10,6 +10,7 @@ pub mod files;
 mod fresh;
 pub mod kept;
 pub mod key_origin;
+mod last_read;
 pub mod logs;
 mod main_task;
 pub mod origin;

@@ -2,6 +2,7 @@
 //! relative paths.
 
 use super::key_origin::{KeyOrigin, load_value, of_key, with_state};
+use super::last_read::Stamp;
 use crate::config::{Documents, Outcome};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +70,14 @@ impl Origin {
             if read == *before { before } else { Arc::new(read) }
         });
         read.await.map_err(|error| format!("cannot read the included files: {error}"))
+    }
+
+    /// What tells of changes of the file without reading it. A text and a key have none.
+    pub(super) async fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Origin::File(path) => Stamp::read(path).await,
+            Origin::Text(_) | Origin::Key(_) => None,
+        }
     }
 
     /// Reads and loads the configuration for the start.

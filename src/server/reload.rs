@@ -6,6 +6,7 @@
 use super::control;
 use super::files;
 use super::key_origin::KeyOrigin;
+use super::last_read::LastRead;
 use super::logs::Logs;
 use super::origin::{Loaded, Origin};
 use super::sockets::{Built, Sockets, log_undelivered, unbound};
@@ -61,6 +62,7 @@ pub struct Reloader {
     seen: Option<u64>,
     /// What was read last.
     documents: Arc<Documents>,
+    last_read: LastRead,
     /// The fingerprint of `documents`.
     fingerprint: u64,
     /// The fingerprint of the TLS files in force, or of those that were rejected last.
@@ -106,6 +108,7 @@ impl Reloader {
             status: Arc::default(),
             seen: None,
             documents: Arc::default(),
+            last_read: LastRead::default(),
             fingerprint: 0,
             certificates: 0,
             looking: false,
@@ -204,6 +207,11 @@ impl Reloader {
             tracing::error!("configuration not read: {message}");
             return Err(vec![Problem::error(Position::START, "", message)]);
         }
+        let stamp = self.origin.stamp().await;
+        if only_if_changed && self.seen == Some(self.fingerprint) && self.last_read.is(stamp) {
+            self.recertify().await;
+            return Ok(self.generation());
+        }
         let documents = match self.origin.read(&self.documents).await {
             Ok(documents) => documents,
             Err(message) => {
@@ -215,6 +223,7 @@ impl Reloader {
                 return self.fail(vec![Problem::error(Position::START, "", message)]);
             }
         };
+        self.last_read.set(stamp.filter(|_| documents.is_alone()));
         if !Arc::ptr_eq(&documents, &self.documents) {
             self.documents = documents.clone();
             self.fingerprint = documents.fingerprint();

@@ -91,13 +91,18 @@ pub struct Peer {
 impl Peer {
     /// User and system time of the process so far.
     pub fn cpu_seconds(&self) -> f64 {
-        let stat =
-            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
-        let after = stat.rsplit_once(')').unwrap().1;
-        let field = |number: usize| {
-            after.split_whitespace().nth(number - 3).unwrap().parse::<f64>().unwrap()
-        };
-        (field(14) + field(15)) / 100.0
+        let stat = format!("/proc/{}/stat", self.child.id());
+        seconds(&std::fs::read_to_string(stat).expect("it runs"))
+    }
+
+    /// The CPU time of the threads of this name.
+    pub fn thread_cpu_seconds(&self, name: &str) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let stats = tasks.flatten().filter_map(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            stat.contains(&format!("({name})")).then(|| seconds(&stat))
+        });
+        stats.sum()
     }
 
     /// The process's resident memory.
@@ -107,6 +112,14 @@ impl Peer {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
     }
+}
+
+/// User and system time in the text of a `stat` file, proc(5).
+fn seconds(stat: &str) -> f64 {
+    let after = stat.rsplit_once(')').unwrap().1;
+    let field =
+        |number: usize| after.split_whitespace().nth(number - 3).unwrap().parse::<f64>().unwrap();
+    (field(14) + field(15)) / 100.0
 }
 
 impl Drop for Peer {
