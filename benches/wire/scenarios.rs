@@ -7,6 +7,7 @@ use crate::table::{Against, Table};
 use crate::{Options, memory};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A scenario's tables.
@@ -400,6 +401,11 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         "ms",
     )
     .judged(Against::Figure(1.0), 5.0, 2.0);
+    let mut busy = Table::new(
+        "S-busy",
+        "the same with a shell's loop of half a second on that core, not a reload",
+        "ms",
+    );
     for _ in 0..options.rounds.min(3) {
         let Some(peer) = rig.tidegate(&setup) else { return Vec::new() };
         ready.add("tidegate", false, peer.ready.as_secs_f64() * 1e3);
@@ -420,25 +426,40 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
         metrics.add("tidegate", false, start.elapsed().as_secs_f64() * 1e3);
         assert!(bytes > 1_000_000, "{bytes}");
         resident.add("tidegate", false, peer.resident_bytes() / f64::from(1 << 20));
-        stall.add("tidegate", false, reload_under_load(rig, &peer));
+        let file = rig.file(&tidegate::file(peer.admin.expect("an admin address")));
+        stall.add("tidegate", false, longest_during(&peer, || reload(&file)));
+        busy.add("tidegate", false, longest_during(&peer, compute));
     }
-    vec![ready, begun, idle, control, metrics, resident, stall]
+    vec![ready, begun, idle, control, metrics, resident, stall, busy]
 }
 
-/// The longest latency in milliseconds of a light load while the configuration changes.
-fn reload_under_load(rig: &Rig, peer: &Peer) -> f64 {
-    let file = rig.file(&tidegate::file(peer.admin.expect("an admin address")));
-    let text = std::fs::read_to_string(&file).unwrap();
+/// The longest latency in milliseconds of a light load, during which `act` is called.
+fn longest_during(peer: &Peer, act: impl FnOnce() + Send) -> f64 {
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(1));
+            act();
+        });
+        let seen = paced(peer.http, 1_000.0, 5.0, "/k1");
+        assert!(seen.requests > 4_000.0, "{seen:?}");
+        seen.longest / 1e3
+    })
+}
+
+/// Changes the configuration of a proxy of 1,000 clusters, which reloads it.
+fn reload(file: &Path) {
+    let text = std::fs::read_to_string(file).unwrap();
     let changed = text.replacen("probe: { kind: none }", "dial: 99, probe: { kind: none }", 1);
     assert_ne!(text, changed);
-    let change = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(1));
-        std::fs::write(file, changed).unwrap();
-    });
-    let seen = paced(peer.http, 1_000.0, 5.0, "/k1");
-    change.join().unwrap();
-    assert!(seen.requests > 4_000.0, "{seen:?}");
-    seen.longest / 1e3
+    std::fs::write(file, changed).unwrap();
+}
+
+/// Keeps the proxy's core busy for half a second, as any program beside a proxy may.
+fn compute() {
+    let script = "while :; do :; done";
+    let arguments = ["0.5", "taskset", "-c", "0", "sh", "-c", script];
+    let ended = std::process::Command::new("timeout").args(arguments).status();
+    assert!(ended.is_ok(), "timeout is installed");
 }
 
 /// The number of bytes of an answer of the administration.
