@@ -290,11 +290,14 @@ impl Rig {
         let mut child = child.expect("taskset is installed");
         while TcpStream::connect(listens).is_err() {
             let ended = child.try_wait().is_ok_and(|status| status.is_some());
-            if ended || start.elapsed() > Duration::from_secs(60) {
+            if ended || start.elapsed() > START_MAX {
                 let log = std::fs::read_to_string(self.folder.join(format!("{name}.log")));
                 let log = log.unwrap_or_default();
-                let last = log.lines().last().unwrap_or_default();
-                self.note(format!("{name} does not run and is left out: {last}"));
+                let last = log.lines().last().unwrap_or("it says nothing");
+                let waited = start.elapsed().as_secs();
+                self.note(format!(
+                    "{name} does not listen after {waited} s and is left out: {last}"
+                ));
                 drop(child.kill());
                 drop(child.wait());
                 return None;
@@ -341,6 +344,8 @@ impl Drop for Rig {
     }
 }
 
+/// How long a program may take to listen: HAProxy needs more than a minute of CPU for 50,000 servers.
+const START_MAX: Duration = Duration::from_secs(240);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn listeners() -> Listeners {
