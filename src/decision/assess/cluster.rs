@@ -79,15 +79,22 @@ impl ClusterState {
         seed: u64,
         now: Timestamp,
     ) -> bool {
-        self.discovered = true;
+        let was_discovered = std::mem::replace(&mut self.discovered, true);
         self.rtt_before = self.measure().or(self.rtt_before);
-        self.rest.wake();
         if self.has_exactly(found) {
             self.replaced = false;
-            let pairs = self.endpoints.iter_mut().zip(found);
-            pairs.for_each(|(endpoint, found)| endpoint.weight = found.weight);
+            let mut is_news = !was_discovered;
+            for (endpoint, found) in self.endpoints.iter_mut().zip(found) {
+                is_news |= endpoint.weight != found.weight;
+                endpoint.weight = found.weight;
+            }
+            // A reload finds the endpoints of every listed cluster again, and discovery at each of its looks.
+            if is_news {
+                self.rest.wake();
+            }
             return false;
         }
+        self.rest.wake();
         let before = std::mem::take(&mut self.endpoints).into_iter();
         let mut before: BTreeMap<Address, EndpointState> =
             before.map(|endpoint| (endpoint.address.clone(), endpoint)).collect();

@@ -316,7 +316,7 @@ fn read_exchanges(samples: &mut impl Samples, index: ClassIndex, state: &mut Cla
 mod tests {
     use super::super::world::plan;
     use super::*;
-    use crate::assess::{Event, Found};
+    use crate::assess::{ClusterState, Event, Found};
     use crate::budget::SpendingLimit;
     use crate::health::Cause;
     use crate::ledger::Ledger;
@@ -367,6 +367,24 @@ mod tests {
             }
             self.assessor.sweep(&mut &mut self.ledger, self.now).classes
         }
+    }
+
+    #[test]
+    fn the_same_endpoints_again_do_not_end_the_rest_of_a_cluster() {
+        let (plan, now) = (plan(&["a"]), Timestamp::START);
+        let cluster = plan.clusters.iter().next().unwrap();
+        let mut state = ClusterState::default();
+        let mut wakes = |address: &str, weight: u16| {
+            let found = [Found { address: Address::Unix(address.into()), weight }];
+            state.set_endpoints(cluster, &found, |_| 0, 1, now);
+            let wakes = state.rest.is_awake();
+            state.rest.begin(true, now);
+            wakes
+        };
+        assert!(wakes("a", 1));
+        assert!(!wakes("a", 1));
+        assert!(wakes("a", 2), "another weight");
+        assert!(wakes("b", 2), "another endpoint");
     }
 
     /// Which classes have new signals.
