@@ -24,10 +24,9 @@ test: rust target/.tools-lint target/.tools-test target/.tools-schema target/.to
 	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=4
 	$(CARGO) test --locked --all-features --test codec --test cost
 	$(CARGO) test --locked --all-features --test chaos
-	@# A browser and processes in real time on shared processors: where they miss something they play again, three times at
-	@# most, and five times for the field: on two processors S22 with aborts missed its 2 % in three of five plays.
+	@# A browser and processes in real time on shared processors: where they miss something they play again, three times at most.
 	cd tests/dashboard && for play in 1 2 3; do node --test --test-concurrency=1 && exit 0; done; exit 1
-	for play in 1 2 3 4 5; do $(CARGO) test --locked --all-features --test field && exit 0; done; exit 1
+	for play in 1 2 3; do $(CARGO) test --locked --all-features --test field && exit 0; done; exit 1
 
 # Formatting, lints, licences and advisories.
 check: target/.tools-lint target/.tools-check
