@@ -324,7 +324,8 @@ fn name(source: &Source) -> String {
     source.path.strip_prefix(root).unwrap().to_string_lossy().into_owned()
 }
 
-/// `decision/plan.rs` as a module is `decision::plan`; a `mod.rs` is its folder, and so is the `lib.rs` of a member.
+/// The module path of a file: `decision/plan.rs` is `decision::plan`. `mod.rs` and the `lib.rs` of a member stand for
+/// their folder.
 fn module(file: &str) -> String {
     let stem = file.trim_end_matches(".rs");
     let root = stem.strip_suffix("/mod").or_else(|| stem.strip_suffix("/lib"));

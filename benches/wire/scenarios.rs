@@ -433,7 +433,7 @@ fn large(rig: &Rig, options: &Options) -> Vec<Table> {
     vec![ready, begun, idle, control, metrics, resident, stall, busy]
 }
 
-/// The longest latency in milliseconds of a light load, during which `act` is called.
+/// The highest latency in milliseconds under a light load, while `act` runs.
 fn longest_during(peer: &Peer, act: impl FnOnce() + Send) -> f64 {
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -446,7 +446,7 @@ fn longest_during(peer: &Peer, act: impl FnOnce() + Send) -> f64 {
     })
 }
 
-/// Changes the configuration of a proxy of 1,000 clusters, which reloads it.
+/// Triggers a reload: changes one cluster in the configuration file.
 fn reload(file: &Path) {
     let text = std::fs::read_to_string(file).unwrap();
     let changed = text.replacen("probe: { kind: none }", "dial: 99, probe: { kind: none }", 1);
@@ -454,12 +454,13 @@ fn reload(file: &Path) {
     std::fs::write(file, changed).unwrap();
 }
 
-/// Keeps the proxy's core busy for half a second, as any program beside a proxy may.
+/// Keeps the proxy's core busy for half a second with a shell's loop.
 fn compute() {
     let script = "while :; do :; done";
     let arguments = ["0.5", "taskset", "-c", "0", "sh", "-c", script];
     let ended = std::process::Command::new("timeout").args(arguments).status();
-    assert!(ended.is_ok(), "timeout is installed");
+    // The status of timeout(1) for a command that ran until the end.
+    assert_eq!(ended.expect("timeout is installed").code(), Some(124));
 }
 
 /// The number of bytes of an answer of the administration.

@@ -248,7 +248,7 @@ impl Control {
     /// Sweeps at each tick, or at every fourth one while there is neither traffic nor an event.
     fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
-        // A request that is still being sent is not counted yet, but it occupies a connection.
+        // A request that is still being sent is not in the counters yet, but it uses an upstream connection.
         let has_traffic =
             self.shared.demand.was_seen() || self.shared.upstreams.get() > 0 || any_waits();
         if has_traffic || !self.shared.ready.load(Ordering::Relaxed) {

@@ -1,20 +1,23 @@
 //! Whether the configuration file is still the one that was read last, without reading it.
 
+use super::origin::Origin;
+use crate::config::Documents;
 use crate::os::clock;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A file that changed less than this ago has no stamp: file systems count in steps, and two changes within one step
-/// would have the same time.
+/// A file that changed less than this ago has no stamp and is always read: timestamps of file systems are coarse, and a
+/// second change may have the same one.
 const STEP_MAX: Duration = Duration::from_secs(2);
-/// Checks in a row that trust the stamp; then the file is read, for file systems whose times cannot be trusted.
+/// After this many checks without a read the file is read anyway, since some file systems report stale timestamps.
 const TRUSTED: u32 = 60;
 
 /// Which file it is, its size, and when its contents or its attributes changed last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Stamp {
+struct Stamp {
     file: (u64, u64),
     bytes: u64,
     changed: (i64, i64),
@@ -22,7 +25,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// The stamp of the file at `path`; `None` if it changed just now, or cannot be examined.
-    pub(super) async fn read(path: &Path) -> Option<Stamp> {
+    async fn read(path: &Path) -> Option<Stamp> {
         let found = tokio::fs::metadata(path).await.ok()?;
         Stamp::of(&found, clock::since_epoch())
     }
@@ -45,15 +48,34 @@ pub(super) struct LastRead {
 }
 
 impl LastRead {
-    /// Whether a file of this stamp need not be read again.
-    pub(super) fn is(&mut self, stamp: Option<Stamp>) -> bool {
+    /// Reads `origin`, unless `only_if_changed` and its file is unchanged. `before` is what was read last.
+    pub(super) async fn read(
+        &mut self,
+        origin: &Origin,
+        before: &Arc<Documents>,
+        only_if_changed: bool,
+    ) -> Result<Arc<Documents>, String> {
+        let stamp = match origin {
+            Origin::File(path) => Stamp::read(path).await,
+            Origin::Text(_) | Origin::Key(_) => None,
+        };
+        if only_if_changed && self.is_unchanged(stamp) {
+            return Ok(before.clone());
+        }
+        let documents = origin.read(before).await?;
+        self.set(stamp.filter(|_| documents.is_alone()));
+        Ok(documents)
+    }
+
+    /// Whether the file is unchanged since it was read, by its stamp.
+    fn is_unchanged(&mut self, stamp: Option<Stamp>) -> bool {
         let same = stamp.is_some() && stamp == self.stamp && self.trusted < TRUSTED;
         self.trusted = if same { self.trusted + 1 } else { 0 };
         same
     }
 
-    /// Remembers the stamp that was taken before the file was read.
-    pub(super) fn set(&mut self, stamp: Option<Stamp>) {
+    /// Stores the stamp of the file, taken before the read.
+    fn set(&mut self, stamp: Option<Stamp>) {
         *self = LastRead { stamp, trusted: 0 };
     }
 }
@@ -79,12 +101,12 @@ mod tests {
         assert!(first.is_some());
 
         let mut last = LastRead::default();
-        assert!(!last.is(first), "nothing was read yet");
+        assert!(!last.is_unchanged(first), "nothing was read yet");
         last.set(first);
-        assert!((0..TRUSTED).all(|_| last.is(first)));
-        assert!(!last.is(first), "now it is read though nothing seems to have changed");
+        assert!((0..TRUSTED).all(|_| last.is_unchanged(first)));
+        assert!(!last.is_unchanged(first), "now it is read though nothing seems to have changed");
         last.set(None);
-        assert!(!last.is(None), "a file without a stamp is read each time");
+        assert!(!last.is_unchanged(None), "a file without a stamp is read each time");
 
         // The same size, in place and by a rename, in a later step of the clock.
         last.set(first);
@@ -96,7 +118,7 @@ mod tests {
                     std::fs::rename(&other, &path).unwrap();
                 }
             }
-            assert!(!last.is(seen(STEP_MAX)));
+            assert!(!last.is_unchanged(seen(STEP_MAX)));
             last.set(seen(STEP_MAX));
         }
         std::fs::remove_dir_all(&folder).unwrap();

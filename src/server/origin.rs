@@ -2,7 +2,6 @@
 //! relative paths.
 
 use super::key_origin::{KeyOrigin, load_value, of_key, with_state};
-use super::last_read::Stamp;
 use crate::config::{Documents, Outcome};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,22 +71,14 @@ impl Origin {
         read.await.map_err(|error| format!("cannot read the included files: {error}"))
     }
 
-    /// What tells of changes of the file without reading it. A text and a key have none.
-    pub(super) async fn stamp(&self) -> Option<Stamp> {
-        match self {
-            Origin::File(path) => Stamp::read(path).await,
-            Origin::Text(_) | Origin::Key(_) => None,
-        }
-    }
-
     /// Reads and loads the configuration for the start.
     ///
     /// # Errors
     /// The reason why there is none.
-    pub async fn load_first(&self) -> Result<Loaded, String> {
+    pub async fn load_first(&self) -> Result<Box<Loaded>, String> {
         let documents = self.read(&Arc::default()).await?;
         let outcome = self.load(&documents);
-        Ok(Loaded { documents, outcome })
+        Ok(Box::new(Loaded { documents, outcome }))
     }
 
     /// Reads a key in NATS now, before the next poll.

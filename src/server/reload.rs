@@ -207,12 +207,8 @@ impl Reloader {
             tracing::error!("configuration not read: {message}");
             return Err(vec![Problem::error(Position::START, "", message)]);
         }
-        let stamp = self.origin.stamp().await;
-        if only_if_changed && self.seen == Some(self.fingerprint) && self.last_read.is(stamp) {
-            self.recertify().await;
-            return Ok(self.generation());
-        }
-        let documents = match self.origin.read(&self.documents).await {
+        let read = self.last_read.read(&self.origin, &self.documents, only_if_changed).await;
+        let documents = match read {
             Ok(documents) => documents,
             Err(message) => {
                 // A missing file is reported once, not at every check.
@@ -223,7 +219,6 @@ impl Reloader {
                 return self.fail(vec![Problem::error(Position::START, "", message)]);
             }
         };
-        self.last_read.set(stamp.filter(|_| documents.is_alone()));
         if !Arc::ptr_eq(&documents, &self.documents) {
             self.documents = documents.clone();
             self.fingerprint = documents.fingerprint();

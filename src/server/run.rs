@@ -246,7 +246,7 @@ async fn first(
         Some(loaded) => loaded,
         None => {
             let failed = |error| StartError::Io(format!("{}: {error}", origin.name()));
-            Box::new(origin.load_first().await.map_err(failed)?)
+            origin.load_first().await.map_err(failed)?
         }
     };
     match &loaded.outcome.config {

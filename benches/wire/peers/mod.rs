@@ -114,7 +114,7 @@ impl Peer {
     }
 }
 
-/// User and system time in the text of a `stat` file, proc(5).
+/// Seconds of user and system CPU time in the text of `/proc/PID/stat`, proc(5).
 fn seconds(stat: &str) -> f64 {
     let after = stat.rsplit_once(')').unwrap().1;
     let field =

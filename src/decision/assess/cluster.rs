@@ -88,7 +88,7 @@ impl ClusterState {
                 is_news |= endpoint.weight != found.weight;
                 endpoint.weight = found.weight;
             }
-            // A reload finds the endpoints of every listed cluster again, and discovery at each of its looks.
+            // A reload reports the endpoints of all static clusters again, and discovery at each refresh.
             if is_news {
                 self.rest.wake();
             }

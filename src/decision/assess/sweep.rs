@@ -22,8 +22,8 @@ use std::sync::Arc;
 const IDLE_EVERY: usize = 4;
 
 impl Assessor {
-    /// Whether sweeps may be skipped: the last few found neither traffic nor a change, and all clusters rest. A new
-    /// exchange or event ends this.
+    /// Whether the proxy is idle and sweeps may be skipped: recent sweeps found neither traffic nor a
+    /// change, and all clusters rest. The next exchange or event ends this.
     #[must_use]
     pub fn rests(&self) -> bool {
         self.quiet >= IDLE_EVERY
