@@ -21,7 +21,7 @@ test: rust target/.tools-lint target/.tools-test target/.tools-schema target/.to
 	$(CARGO) test --locked --manifest-path tests/model/Cargo.toml --target-dir target/model
 	$(CARGO) test --locked --all-features --no-run --lib --tests
 	$(CARGO) test --locked --all-features --no-fail-fast --lib --test config --test docs --test endpoints --test kubernetes --test monitoring --test package --test schema --test seeds --test sim --test tidy
-	$(CARGO) test --locked --all-features --no-fail-fast --test e2e -- --test-threads=4
+	sh tests/e2e/run.sh "$(CARGO)"
 	$(CARGO) test --locked --all-features --test codec --test cost
 	$(CARGO) test --locked --all-features --test chaos
 	@# A browser and processes in real time on shared processors: where they miss something they play again, three times at most.

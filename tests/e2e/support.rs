@@ -565,9 +565,13 @@ impl Drop for Connection {
 }
 
 impl Cluster {
-    /// A cluster that answers every request with its name.
+    /// A cluster that answers every request with its name. A test may kill it and start another one at its address: no
+    /// other test has this IP, so that meanwhile neither a server nor a client of one takes the port.
     pub fn named(name: &'static str) -> Cluster {
-        Cluster::scripted(move |mut connection| {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let [.., second, third] = (number + 1).to_be_bytes();
+        Cluster::at(SocketAddr::from(([127, 128, second, third], 0)), move |mut connection| {
             while connection.request().is_some() {
                 connection.reply(name);
             }
