@@ -2,7 +2,7 @@
 //! refuses; `tests/foreign/lying_acme.py` before it fails in other ways.
 
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;

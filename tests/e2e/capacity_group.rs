@@ -2,7 +2,6 @@
 
 use super::fault::{Fault, Relay};
 use super::support::*;
-use super::tls::free;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};

@@ -337,7 +337,7 @@ fn responses_of_an_http2_cluster_are_compressed() {
     if !is_installed("nginx") {
         return;
     }
-    let (folder, address) = (Folder::new(), super::tls::free());
+    let (folder, address) = (Folder::new(), free());
     let _nginx = super::upstream2::http2_nginx(&folder, address, "http2", "1000");
     let text = config(&[("idc", "idc", address)])
         .replace("kind: idc,", "kind: idc, protocol: http2,")

@@ -38,10 +38,6 @@ fn edge(
     )
 }
 
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 fn with_via(to: std::net::SocketAddr, via: &str) -> Answer {
     let text =
         format!("GET / HTTP/1.1\r\nhost: a\r\ntidegate-via: {via}\r\nconnection: close\r\n\r\n");
@@ -54,7 +50,7 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
     let span = Duration::from_millis(10);
     let (east_app, west_app) =
         (slow("east", span, east_served.clone()), slow("west", span, west_served.clone()));
-    let (east_port, west_port) = (free_port(), free_port());
+    let (east_port, west_port) = (free().port(), free().port());
     let east = Proxy::start(&edge("east", "west", &east_app, 2, east_port, west_port));
     let west = Proxy::start(&edge("west", "east", &west_app, 2, west_port, east_port));
     eventually("east sees west", || east.cluster("over-there")["state"] == "up");
@@ -98,7 +94,7 @@ fn a_request_crosses_once_at_most_however_full_both_sides_are() {
 #[test]
 fn load_reports_are_sent_to_edges_only() {
     let app = Cluster::named("east");
-    let proxy = Proxy::start(&edge("east", "west", &app, 5, 0, free_port()));
+    let proxy = Proxy::start(&edge("east", "west", &app, 5, 0, free().port()));
     let web = proxy.at("web");
     let answer = with_via(web, "west");
     assert_eq!((answer.status, answer.body.as_str()), (200, "east"));
@@ -119,7 +115,7 @@ fn load_reports_are_sent_to_edges_only() {
 #[test]
 fn an_untrusted_client_is_not_treated_as_an_edge() {
     let app = Cluster::named("east");
-    let text = edge("east", "west", &app, 5, 0, free_port())
+    let text = edge("east", "west", &app, 5, 0, free().port())
         .replace("trusted_proxies: [127.0.0.0/8]", "trusted_proxies: []");
     let proxy = Proxy::start(&text);
     let answer = with_via(proxy.at("web"), "east");

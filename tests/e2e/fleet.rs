@@ -3,7 +3,7 @@
 
 use super::fault::{Fault, Relay};
 use super::support::*;
-use super::tls::{curl, folder_with, free};
+use super::tls::{curl, folder_with};
 use serde_json::Value;
 use std::io::Read;
 use std::net::SocketAddr;

@@ -17,9 +17,7 @@ impl Nginx {
             return None;
         }
         let folder = Folder::new();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let address = free();
         folder.write("big", &"0123456789abcdef".repeat(65_536));
         let server = format!(
             "server {{ listen {address}; root {};\n\

@@ -2,7 +2,7 @@
 //! may trust.
 
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use std::sync::atomic::Ordering;
 
 /// An authorization service that accepts a session, renews it, and redirects other clients to its login. Like

@@ -228,7 +228,7 @@ fn hedging_works_over_http2() {
         }
     });
     let quick = Cluster::named("quick");
-    let (folder, address) = (Folder::new(), super::tls::free());
+    let (folder, address) = (Folder::new(), free());
     let server = format!(
         "server {{ listen {address} http2; location / {{ proxy_pass http://{}; proxy_http_version 1.1; }} }}",
         origin.address

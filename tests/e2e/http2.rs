@@ -76,7 +76,7 @@ fn bodies_trailers_heads_and_refusals_are_exact_over_http2() {
     let (text, ok) = ask(&["https://a.example/", "--data-binary", "@body"]);
     assert!(ok && text == body, "{} bytes", text.len());
     let (text, ok) = ask(&["https://a.example/", "-T", "body", "-H", "content-length:"]);
-    assert!(ok && text == body, "without a length: {} bytes", text.len());
+    assert!(ok && text == body, "without a length: {} bytes: {:.200}", text.len(), text);
     assert!(app.seen().contains("transfer-encoding: chunked"));
     let (text, ok) = ask(&["https://a.example/trailers", "-i"]);
     assert!(ok && text.contains("hi") && text.contains("grpc-status: 0"), "{text}");

@@ -1,7 +1,7 @@
 //! HTTP/3 from clients, by aioquic: only with the feature `http3`.
 
 use super::support::*;
-use super::tls::{config, curl, folder_with, free, pair};
+use super::tls::{config, curl, folder_with, pair};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::Path;

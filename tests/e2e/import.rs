@@ -3,7 +3,7 @@
 
 use super::support::*;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -23,11 +23,6 @@ fn application(name: &'static str) -> Cluster {
             connection.reply(&format!("{name} {method} {path} {}", field("host:")));
         }
     })
-}
-
-/// A port that nothing listens at.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Addresses for listeners, each with a port of the system's choice.

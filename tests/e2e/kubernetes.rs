@@ -634,7 +634,7 @@ fn a_proxy_in_a_pod_uses_the_service_account_and_its_rotated_token() {
     account.write("token", "first");
     account.write("namespace", "shop");
     std::fs::copy(folder.0.join("ca.pem"), account.0.join("ca.crt")).unwrap();
-    let admin = super::tls::free();
+    let admin = free();
     let text = format!("admin: {{ address: \"{admin}\" }}\n{}", following("port: 7000"));
     let config = folder.write("pod.yaml", &text);
     // The account's files have fixed paths: the proxy sees them in a mount namespace of its own.

@@ -1,7 +1,6 @@
 //! Upgrades: a successor takes over the listening sockets, and no connection is refused.
 
 use super::support::*;
-use super::tls::free;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};

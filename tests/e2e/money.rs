@@ -2,7 +2,7 @@
 
 use super::admin::tidegate;
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use super::upstream2::http2_nginx;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};

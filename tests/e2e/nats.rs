@@ -3,7 +3,7 @@
 
 use super::fleet::{ask, live, site};
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -3,7 +3,6 @@
 
 use super::nats::server;
 use super::support::*;
-use super::tls::free;
 use async_nats::jetstream::kv::Store;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

@@ -61,7 +61,7 @@ fn without_the_key_or_beyond_the_cap_no_endpoint_is_ejected() {
         let mut client = Keeping::new(proxy.at("web"));
         // Far more failures than the first ejection needed.
         eventually("it has failed often", || {
-            client.get("/");
+            (0..20).for_each(|_| drop(client.get("/")));
             proxy.metric(FAILED) >= 60.0
         });
         assert_eq!(ejections(&proxy, "success_rate"), 0.0, "{outlier}");

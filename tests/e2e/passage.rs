@@ -1,7 +1,7 @@
 //! PROXY headers in both directions, and TLS passthrough, with curl, haproxy and nginx.
 
 use super::support::*;
-use super::tls::{curl, folder_with, free, openssl, secure_nginx};
+use super::tls::{curl, folder_with, openssl, secure_nginx};
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::admin::tidegate;
 use super::support::*;
-use super::tls::{curl, folder_with, free};
+use super::tls::{curl, folder_with};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@
 use super::fleet::ask as fleet_of;
 use super::lifecycle::Successor;
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;

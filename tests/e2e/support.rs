@@ -339,6 +339,19 @@ impl Answer {
     }
 }
 
+/// An address for a server, below the ports that the system gives to clients, and never given twice.
+pub fn free() -> SocketAddr {
+    static GIVEN: AtomicUsize = AtomicUsize::new(0);
+    let begin = std::process::id() as usize * 100;
+    loop {
+        let port = 10_000 + (begin + GIVEN.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port as u16));
+        if TcpListener::bind(address).is_ok() && std::net::UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 pub fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

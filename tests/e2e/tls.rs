@@ -297,10 +297,6 @@ pub fn secure_nginx(folder: &Folder, address: SocketAddr, demands: bool) -> Proc
     nginx(folder, address, &server)
 }
 
-pub fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn upstream(folder: &Folder, address: SocketAddr, tls: &str) -> String {
     format!(
         "listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: shop }} }}\n\

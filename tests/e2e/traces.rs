@@ -1,7 +1,7 @@
 //! Traces, judged by a collector that is OpenTelemetry's own code on Python's gRPC.
 
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -1,7 +1,6 @@
 //! UDP: flows stay at their endpoint, end after an idle time, and leave endpoints that are down.
 
 use super::support::*;
-use super::tls::free;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,7 +241,7 @@ fn flows_survive_reloads_but_not_new_constraints() {
 #[test]
 fn tcp_and_udp_share_a_port() {
     let (echo, cluster) = (Echo::named("idc"), Cluster::named("http"));
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free();
     let text = format!(
         "listeners:\n  web: {{ address: {free}, protocol: http, service: web }}\n  \
            names: {{ address: {free}, protocol: udp, service: names }}\n\

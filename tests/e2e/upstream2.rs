@@ -1,7 +1,7 @@
 //! HTTP/2 to clusters: nginx with prior knowledge and with ALPN, and gRPC by grpcio on both sides.
 
 use super::support::*;
-use super::tls::{curl, folder_with, free};
+use super::tls::{curl, folder_with};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The webhook: signed messages about failover and return, repeated with their id, and receivers that refuse or hang.
 
 use super::support::*;
-use super::tls::{folder_with, free};
+use super::tls::folder_with;
 use aws_lc_rs::hmac;
 use serde_json::Value;
 use std::net::SocketAddr;
