@@ -127,6 +127,26 @@ fn judge(name: &str, reports: bool, others: &[&str]) -> Vec<gate::Verdict> {
     gate::judge(name, &runs)
 }
 
+/// Needless spill in the last 15 s of 45, of 30 proxies with 6 requests/s each, 25 s after a release ten times slower.
+fn needless_with_few(fleet: bool) -> f64 {
+    let mut spec = short(&scenario::named("S19-10-few").unwrap(), 45.0, false);
+    let part = 0.3;
+    spec.edges.truncate((spec.edges.len() as f64 * part) as usize);
+    for place in &mut spec.places {
+        place.endpoints[0] = (place.endpoints[0] as f64 * part) as usize;
+    }
+    spec.demand.iter_mut().for_each(|(_, rate)| *rate *= part);
+    spec.fleet = fleet;
+    run(&spec, "tidegate", 1).between(30.0, 45.0).needless
+}
+
+#[test]
+fn proxies_with_little_traffic_tell_slow_work_from_a_queue_together() {
+    let (together, alone) = (needless_with_few(true), needless_with_few(false));
+    assert!(together < 0.03, "{together}");
+    assert!(alone > 2.0 * together && alone > 0.05, "{alone} alone, {together} together");
+}
+
 #[test]
 fn the_engine_meets_the_gates_of_the_small_world() {
     let mut missed = Vec::new();

@@ -84,8 +84,9 @@ struct Job {
 }
 
 fn with_reports(scenario: &Scenario, reports: bool) -> Spec {
-    let age = if scenario.name == "S9" { 1.0 } else { 0.0 };
-    Spec { reports: reports.then_some(age), ..scenario.spec.clone() }
+    let age = if ["S9", "S9-fleet", "S26-fleet"].contains(&scenario.name) { 1.0 } else { 0.0 };
+    let fleet = scenario.spec.fleet && !reports;
+    Spec { reports: reports.then_some(age), fleet, ..scenario.spec.clone() }
 }
 
 /// Whether a policy runs in a scenario: field scenarios examine the engine.
@@ -239,11 +240,11 @@ fn main() -> ExitCode {
                     .find(|((known, _), _)| *known == name)
                     .map_or(&[], |(_, outcomes)| outcomes)
             };
-            if ["S13", "S8-reactive"].contains(&scenario.name) {
+            if ["S13", "S8-reactive"].contains(&scenario.name) || scenario.spec.fleet {
                 kept.insert((scenario.name, reports), engine.clone());
             }
-            let compared = gate::compared_with(scenario.name);
-            let compared = compared.and_then(|name| kept.get(&(name, reports)));
+            let compared = gate::compared_with(scenario.name, reports);
+            let compared = compared.and_then(|other| kept.get(&other));
             let compared = compared.map_or(&[][..], Vec::as_slice);
             let runs = Runs { spec: &spec, engine, other: &find, compared };
             let mode = if reports { "reports" } else { "client-only" };

@@ -54,6 +54,7 @@ pub(super) async fn fleet(State(backend): Shared) -> Json<Value> {
         "sites": sites,
         "nats": picture.bus.as_ref().map(nats),
         "refused": refused,
+        "samples": backend.fleet.samples(),
         "limit_parts": backend.shared.view.load().policies.parts(),
     }))
 }

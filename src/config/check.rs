@@ -41,7 +41,9 @@ pub fn check(file: &File, folder: &Path, problems: &mut Problems) -> Config {
     };
     let own = settings.peers.iter().filter(|peer| peer.site == plan.site).count();
     let members = u32::try_from(own + 1).unwrap_or(u32::MAX);
-    let plan = Plan { members, lead: scaling::lead(file, problems), ..plan };
+    let pools = own > 0 || fleet::has_bus(file);
+    let plan =
+        Plan { members, pools, host: host_name(), lead: scaling::lead(file, problems), ..plan };
     fleet::check_shared(file, plan.members, problems);
     let mut compiler = Compiler::new(file, folder, plan, problems);
     compiler.groups();

@@ -53,11 +53,15 @@ pub(super) fn token_file(
     Some(path)
 }
 
+/// Whether proxies publish reports on NATS.
+pub(super) fn has_bus(file: &File) -> bool {
+    file.fleet.as_ref().is_some_and(|fleet| fleet.nats.is_some())
+}
+
 /// Warns of limits of the site without a second proxy of the site.
 fn check_divided(file: &File, members: u32, problems: &mut Problems) {
     // The proxies on NATS are not known from the configuration.
-    let has_bus = file.fleet.as_ref().is_some_and(|fleet| fleet.nats.is_some());
-    if members > 1 || has_bus {
+    if members > 1 || has_bus(file) {
         return;
     }
     let named = file.services.0.iter().map(|(name, service)| {

@@ -45,6 +45,7 @@ pub mod password_hash;
 pub mod permit;
 pub mod plan;
 pub mod policy;
+pub mod pool;
 pub mod price;
 pub mod refusal;
 pub mod report;

@@ -19,6 +19,7 @@ mod flow;
 mod means;
 mod mix;
 mod moments;
+mod others;
 mod outcomes;
 mod queue;
 mod rates;
@@ -26,9 +27,10 @@ mod rates;
 use self::admission::Admission;
 use self::doubt::{Comparison, Doubt};
 use self::flow::{Flow, LeftEarly, RECENT};
-use self::means::{Means, Sample, window};
+use self::means::{Means, Sample};
 pub use self::mix::{Mix, bounded};
 use self::moments::Moments;
+use self::others::Others;
 use self::outcomes::Outcomes;
 use self::queue::Queue;
 use self::rates::Rates;
@@ -66,6 +68,7 @@ pub struct Track {
     newest: Option<Received>,
     /// The exchanges of the last seconds, one by one.
     pub(super) history: History,
+    others: Others,
     /// Exchanges in flight.
     waiting: f64,
     /// Mean bytes of a response, and the decayed sums of bytes and responses behind the mean.
@@ -247,10 +250,6 @@ impl Track {
         self.rates.completed = 0.0;
         self.flow = Flow::default();
         self.means.forget_in_flight();
-    }
-
-    fn window(&self) -> f64 {
-        window(self.rates.completed)
     }
 
     /// Mean response time without distance; `None` below 15 samples.
@@ -617,6 +616,7 @@ mod tests {
                         supply: track.reported_supply(),
                         reported: track.report().is_some(),
                         measured: track.is_measured(),
+                        pooled: track.is_pooled(),
                     };
                     let share = accept(&[here, Candidate { base: 0.05, ..here }], 0);
                     assert!((P_MIN..=1.0).contains(&share), "{said}: {share}");

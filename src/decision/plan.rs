@@ -40,6 +40,10 @@ pub struct Plan {
     pub environment: String,
     /// Proxies of this site that are configured, this one included.
     pub members: u32,
+    /// Whether the proxies of this site tell each other response times.
+    pub pools: bool,
+    /// The name of this host.
+    pub host: String,
     /// The addresses on which the proxy accepts connections.
     pub listeners: Table<ListenerIndex, Listener>,
     /// Clusters.
@@ -78,6 +82,17 @@ pub enum Address {
     Ip(SocketAddr),
     /// A unix-domain socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether the same address is another endpoint on each host: a loopback address or a unix-domain socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Ip(address) => address.ip().is_loopback(),
+            Address::Unix(_) => true,
+        }
+    }
 }
 
 impl std::fmt::Display for Address {

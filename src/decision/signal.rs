@@ -6,6 +6,7 @@ use super::endpoint::{Cost, Wheel};
 use super::health::Cause;
 use super::index::{EndpointIndex, Table};
 use super::plan::{Address, ClassIndex, ClusterIndex, Plan, ServiceIndex};
+use super::pool::Recent;
 use super::price::Spend;
 use super::report::Report;
 use super::shed::Shed;
@@ -215,6 +216,9 @@ pub struct ClassSignals {
     pub wanted_endpoints: Vec<Option<f64>>,
     /// What each cluster was observed to serve at most, parallel to the class's permitted clusters.
     pub learned: Vec<Learned>,
+    /// The newest response times for the other proxies of the site, parallel to the class's permitted clusters; empty
+    /// unless they share them.
+    pub recent: Vec<Recent>,
 }
 
 /// A part of a service's traffic that goes to another cluster.

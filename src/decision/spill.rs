@@ -51,6 +51,8 @@ pub struct Candidate {
     pub reported: bool,
     /// Whether its queue is reported, or measured by many exchanges.
     pub measured: bool,
+    /// Whether the answers of other proxies show its queue too.
+    pub pooled: bool,
     /// Whether so many exchanges were sent just now that the completion rate is not known yet.
     pub flooded: bool,
 }
@@ -90,9 +92,11 @@ pub fn accept(candidates: &[Candidate], at: usize) -> f64 {
     }
     let here = candidates[at];
     let tolerable = tolerable_queue(candidates, at);
-    let (span, floor) = match here.reported {
-        true => (RAMP_SPAN_REPORTED, FEED_FORWARD_FLOOR_REPORTED),
-        false => (RAMP_SPAN, FEED_FORWARD_FLOOR),
+    let (span, floor) = match (here.reported, here.pooled) {
+        (true, _) => (RAMP_SPAN_REPORTED, FEED_FORWARD_FLOOR_REPORTED),
+        // A queue that a whole site sees is as certain as a reported one.
+        (false, true) => (RAMP_SPAN, FEED_FORWARD_FLOOR_REPORTED),
+        (false, false) => (RAMP_SPAN, FEED_FORWARD_FLOOR),
     };
     let start = ramp_start(candidates, at, tolerable);
     let ramp = (1.0 - (here.queue - start) / (span * tolerable)).clamp(0.0, 1.0);
@@ -191,6 +195,7 @@ mod tests {
             supply: None,
             reported: false,
             measured: true,
+            pooled: false,
             flooded: false,
         }
     }

@@ -23,6 +23,7 @@ mod nats;
 mod needs;
 mod own;
 pub mod properties;
+mod samples;
 mod tend;
 
 use crate::decision::acme::Challenge;
@@ -71,6 +72,8 @@ pub struct Fleet {
     incarnation: u64,
     state: Mutex<State>,
     refused: [AtomicU64; Refused::ALL.len()],
+    /// Response times that other proxies told.
+    samples: AtomicU64,
     answering: Arc<Semaphore>,
 }
 
@@ -180,6 +183,7 @@ impl Fleet {
             incarnation,
             state: Mutex::default(),
             refused: Default::default(),
+            samples: AtomicU64::new(0),
             answering: Arc::new(Semaphore::new(ANSWERED_MAX)),
         }
     }
@@ -247,7 +251,9 @@ impl Fleet {
             known.is_own = merged == Ok(Merged::Own);
             known.error = merged.err().map(|reason| format!("refused: {}", reason.label()));
         }
+        let told = state.members.take_told();
         drop(state);
+        self.use_samples(told);
         if let Err(reason) = merged {
             self.refuse(reason);
         }
@@ -317,6 +323,7 @@ impl Fleet {
     fn own(&self, state: &State) -> Report {
         let view = self.shared.view.load();
         let expected = state.expected(&view.plan.site);
+        let now = clock::now().secs_since(Timestamp::START);
         Report {
             by: Identity {
                 site: view.plan.site.clone(),
@@ -328,6 +335,12 @@ impl Fleet {
             expected,
             leaving: self.shared.is_draining(),
             challenges: self.shared.challenges.own(),
+            samples: crate::decision::fleet::samples::texts(
+                &view.plan,
+                &view.signals,
+                (expected, hash(state.instance.as_bytes())),
+                now,
+            ),
             ..own::report(&view)
         }
     }

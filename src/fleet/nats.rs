@@ -166,6 +166,7 @@ impl Fleet {
         if heard.is_ok() && publisher.as_ref().is_some_and(is_ours) {
             bus.summed = now;
         }
+        self.use_samples(state.members.take_told());
         if let Err(reason) = heard {
             self.refuse(reason);
         }

@@ -229,6 +229,7 @@ fn fleet(fleet: &Fleet) -> FleetFigures {
     FleetFigures {
         sites: picture.sites.into_iter().map(site).collect(),
         refused: fleet.refused(),
+        samples: fleet.samples(),
         nats: picture.bus.map(|bus| (bus.connected, bus.dropped)),
     }
 }

@@ -10,6 +10,7 @@ use decision::budget::SpendingLimit;
 use decision::change::Shift;
 use decision::endpoint::{self, Chance, Turns};
 use decision::exchange::Exchanges;
+use decision::fleet::samples;
 use decision::health::Cause;
 use decision::index::{EndpointIndex, Table};
 use decision::ledger::Ledger;
@@ -19,6 +20,7 @@ use decision::plan::{
     Address, Class, ClassIndex, Cluster, ClusterIndex, EndpointPolicy, Kind, Plan, Probe,
     ProbeKind, Reports, Service, ServiceIndex,
 };
+use decision::pool::{Texts, Told};
 use decision::price::Prices;
 use decision::shed::PRIORITIES;
 use decision::signal::{ClassSignals, Signals};
@@ -96,7 +98,7 @@ pub fn plan(spec: &Spec) -> Plan {
     });
     let classes = classes.collect();
     let services = (0..spec.services).map(|index| service(spec, &listed, index)).collect();
-    Plan { services, classes, clusters, ..Plan::default() }
+    Plan { services, classes, clusters, pools: spec.fleet, ..Plan::default() }
 }
 
 fn cluster(spec: &Spec, place: &super::spec::PlaceSpec) -> Cluster {
@@ -365,6 +367,14 @@ impl Policy for Engine {
         if self.assessor.has_news() {
             self.sweep(now);
         }
+    }
+
+    fn tells(&self, site: (u32, u64), now: f64) -> Texts {
+        samples::texts(&self.plan, &self.signals, site, now)
+    }
+
+    fn hears(&mut self, told: &[Told], now: f64) {
+        self.assessor.fold(Event::Told(told.to_vec()), moment(now));
     }
 
     fn replaced(&mut self, place: usize, now: f64) {

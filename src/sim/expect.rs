@@ -182,6 +182,7 @@ fn spec(
         seconds: SECONDS,
         measured_from: MEASURED_FROM,
         reports: None,
+        fleet: false,
         jitter: 0.1,
         impatience: None,
         sensitive: 0.0,

@@ -159,15 +159,19 @@ impl Judge<'_> {
     }
 }
 
-/// The scenario that a scenario is compared with.
+/// The scenario that a scenario is compared with, and whether its clusters report.
 #[must_use]
-pub fn compared_with(scenario: &str) -> Option<&'static str> {
+pub fn compared_with(scenario: &'static str, reported: bool) -> Option<(&'static str, bool)> {
     match scenario {
-        "S8-forecast" => Some("S8-reactive"),
-        _ if scenario.starts_with("S13-x") => Some("S13"),
+        "S8-forecast" => Some(("S8-reactive", reported)),
+        _ if scenario.starts_with("S13-x") => Some(("S13", reported)),
+        _ if scenario.ends_with(FLEET) && !reported => Some((scenario, true)),
         _ => None,
     }
 }
+
+/// The end of the name of a scenario with a fleet. Its runs with reports are without the fleet.
+const FLEET: &str = "-fleet";
 
 /// The verdicts on a scenario.
 #[must_use]
@@ -178,6 +182,14 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
     let one = |with: f64| of(with, with * 1.25);
     let (start, end) = (runs.spec.measured_from, runs.spec.seconds);
     let mut judge = Judge { runs, verdicts: Vec::new() };
+    let is_compared = ["S9", "S12", "S15", "S26"].contains(&scenario.trim_end_matches(FLEET));
+    if scenario.ends_with(FLEET) && is_compared && !reported {
+        let means = runs.engine.iter().zip(runs.compared);
+        let mean = |outcome: &Outcome| outcome.between(start, end).mean;
+        let values: Vec<f64> = means.map(|(fleet, reports)| mean(fleet) / mean(reports)).collect();
+        judge.note("mean over that with reports", &values, 1.03, Limit::AtMost);
+    }
+    let scenario = scenario.trim_end_matches(FLEET);
     match scenario {
         "S1" => {
             judge.mean_over("O1", start, end, of(1.02, 1.06));
@@ -220,7 +232,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
                 pairs.map(|(with, without)| lost(with) / lost(without).max(1e-9)).collect();
             judge.note("shed over that of a reactive scaler", &values, one(0.5), Limit::AtMost);
         }
-        "S9" => {
+        "S9" | "S26" => {
             judge.mean_over("O1", start, end, one(1.15));
             judge.at_most("seconds in a row above 1.3 of capacity", one(1.0), |o| {
                 longest_overload(o, 1.3)
@@ -279,7 +291,7 @@ pub fn judge<'a>(scenario: &str, runs: &'a Runs<'a>) -> Vec<Verdict> {
     }
     if matches!(
         scenario,
-        "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14" | "S17"
+        "S1" | "S2" | "S3" | "S5a" | "S5b" | "S7" | "S8" | "S9" | "S10" | "S14" | "S17" | "S26"
     ) {
         // The mean covers good answers only, so a policy that sheds would look fast.
         judge.at_least("good answers", 0.999, |o| o.between(start, end).good);

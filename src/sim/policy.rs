@@ -3,6 +3,7 @@
 
 use super::place::Place;
 use super::spec::Spec;
+use decision::pool::{Texts, Told};
 use decision::report::Report;
 use decision::units::Dice;
 
@@ -158,6 +159,12 @@ pub trait Policy {
     }
     /// A probe ended.
     fn probed(&mut self, _probed: &Probed) {}
+    /// What the proxy tells the other proxies of its site; with the number of proxies there, and its own number.
+    fn tells(&self, _site: (u32, u64), _now: f64) -> Texts {
+        Texts::new()
+    }
+    /// Another proxy of the site told this.
+    fn hears(&mut self, _told: &[Told], _now: f64) {}
     /// A place's endpoints were replaced by as many others.
     fn replaced(&mut self, _place: usize, _now: f64) {}
 }

@@ -46,6 +46,7 @@ fn base(seconds: f64, demand: &[(f64, f64)]) -> Spec {
         seconds,
         measured_from: 5.0,
         reports: None,
+        fleet: false,
         jitter: 0.1,
         impatience: None,
         sensitive: 0.0,
@@ -87,7 +88,47 @@ pub fn all(full: bool) -> Vec<Scenario> {
     all.extend(faults());
     all.extend(others(full));
     all.extend(field::all());
+    all.extend(fleets(&all));
     all
+}
+
+/// Scenarios of proxies with little traffic each, in which the proxies of a site tell each other response times.
+fn fleets(all: &[Scenario]) -> Vec<Scenario> {
+    let with = |name, about, of: &str| {
+        let of = all.iter().find(|scenario| scenario.name == of);
+        of.map(|of| scenario(name, about, Spec { fleet: true, ..of.spec.clone() }))
+    };
+    let thousand = Spec { fleet: true, ..thousand_proxies() };
+    let mut fleets: Vec<Scenario> = [
+        with("S9-fleet", "S9 with a fleet", "S9"),
+        with("S12-fleet", "S12 with a fleet", "S12"),
+        with("S15-fleet", "S15 with a fleet", "S15"),
+        with("S19-3-few-fleet", "S19-3-few with a fleet", "S19-3-few"),
+        with("S19-10-few-fleet", "S19-10-few with a fleet", "S19-10-few"),
+        with("S19-50-few-fleet", "S19-50-few with a fleet", "S19-50-few"),
+        with("S19i-few-fleet", "S19i-few with a fleet", "S19i-few"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    fleets.push(scenario("S26-fleet", "1,000 proxies of 20 sites with a fleet", thousand));
+    fleets
+}
+
+/// S9 with four times the places and demand, and 50 proxies at each of 20 sites.
+fn thousand_proxies() -> Spec {
+    let mut spec = many_sites();
+    let sites: Vec<EdgeSpec> = (0..20)
+        .map(|site| {
+            let mut edge = spec.edges[site % 5].clone();
+            edge.rtt_ms.iter_mut().for_each(|ms| *ms += 0.2 * (site / 5) as f64);
+            edge
+        })
+        .collect();
+    spec.edges = (0..1_000).map(|proxy| sites[proxy % 20].clone()).collect();
+    spec.places.iter_mut().for_each(|place| place.endpoints[0] *= 4);
+    spec.demand.iter_mut().for_each(|(_, rate)| *rate *= 4.0);
+    spec
 }
 
 /// Whether a scenario is one of S18-S25.
@@ -244,7 +285,7 @@ fn others(full: bool) -> Vec<Scenario> {
         scenario("S9", "100 proxies of 5 sites, reports 1 s old", many_sites()),
         scenario("S10", "servers of speed 1:2:4", uneven),
         scenario("S11", "retry storm: clients give up after 200 ms and ask thrice more", storm),
-        scenario("S12", "30 % may be served by the IDC alone; load 1.2", residency),
+        scenario("S12", "30 % may be served by the IDC alone; load 1.2", residency.clone()),
         scenario("S12b", "a budget for 20 spilled requests/s, two proxies; load 1.02", money),
         scenario("S13", "S1's peak, the stated capacity being true", stated(1.0)),
         scenario("S13-x0.5", "likewise, stated as half", stated(0.5)),

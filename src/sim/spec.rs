@@ -29,6 +29,9 @@ pub struct Spec {
     pub measured_from: f64,
     /// Whether places report their load, and how old a report is when it arrives.
     pub reports: Option<f64>,
+    /// Whether the proxies of a site tell each other response times, once a second. Edges with the same distances are of
+    /// one site.
+    pub fleet: bool,
     /// Standard deviation of the logarithm of a path's time.
     pub jitter: f64,
     /// Clients that time out and retry, by themselves.

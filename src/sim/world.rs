@@ -4,12 +4,14 @@
 
 mod change;
 mod exchange;
+mod reports;
 
 use super::outcome::Outcome;
 use super::place::{Place, State};
 use super::policy::{Edge, End, Make, Pick, Policy, Probed};
 use super::spec::{Client, Spec, exponential};
 use super::watch::Health;
+use decision::pool::Totals;
 use decision::report::Report;
 use decision::retry::Budget;
 use decision::units::{Dice, Timestamp, mix};
@@ -31,17 +33,38 @@ enum Event {
     Draw(u32),
     Arrive(u32),
     Reach(u32),
-    Served { place: u32, endpoint: u32, epoch: u32, request: u32 },
+    Served {
+        place: u32,
+        endpoint: u32,
+        epoch: u32,
+        request: u32,
+    },
     Return(u32),
     Tick(u32),
-    Probed { edge: u32, place: u32, endpoint: u32, rtt_ns: u64 },
-    Loop { edge: u32, kind: u8 },
+    Probed {
+        edge: u32,
+        place: u32,
+        endpoint: u32,
+        rtt_ns: u64,
+    },
+    Loop {
+        edge: u32,
+        kind: u8,
+    },
     Change(u32),
     Scale(u32),
-    Grow { place: u32, servers: u32 },
-    GiveUp { request: u32, birth: u64 },
+    Grow {
+        place: u32,
+        servers: u32,
+    },
+    GiveUp {
+        request: u32,
+        birth: u64,
+    },
     Second,
     Keep,
+    /// A proxy tells the other proxies of its site what it observed.
+    Tell(u32),
 }
 
 /// The kind of a probe.
@@ -77,6 +100,8 @@ struct Proxy {
     budget: Budget,
     next_probe: f64,
     share: f64,
+    /// What it has told the other proxies of its site.
+    told: Totals,
 }
 
 /// Runs a world to its end.
@@ -121,6 +146,7 @@ impl<'a> World<'a> {
             budget: Budget::new(0.2, 1, Timestamp::START),
             next_probe: 0.0,
             share: edge.share / all,
+            told: Totals::default(),
         };
         let proxies: Vec<Proxy> = spec.edges.iter().enumerate().map(proxy).collect();
         let order = spec.edges.iter().map(|edge| nearest_first(&edge.rtt_ms)).collect();
@@ -166,9 +192,7 @@ impl<'a> World<'a> {
             }
         }
         world.at(1_000_000_000, Event::Second);
-        if spec.reports.is_some_and(|age| age > 0.0) {
-            world.at(0, Event::Keep);
-        }
+        world.plan_reports();
         world
     }
 
@@ -197,6 +221,7 @@ impl<'a> World<'a> {
                     | Event::Tick(_)
                     | Event::Second
                     | Event::Keep
+                    | Event::Tell(_)
                     | Event::Change(_)
             );
             if at > end && (begins || at > end + 30_000_000_000) {
@@ -235,6 +260,7 @@ impl<'a> World<'a> {
             Event::GiveUp { request, birth } => self.give_up(request, birth),
             Event::Second => self.second(),
             Event::Keep => self.keep_reports(),
+            Event::Tell(edge) => self.tell(edge as usize),
         }
     }
 
@@ -411,16 +437,6 @@ impl<'a> World<'a> {
         let then = self.seconds() - age;
         let said = self.history.iter().rev().find(|(at, _)| *at <= then);
         said.map(|(at, reports)| Report { age: self.seconds() - at, ..reports[place] })
-    }
-
-    /// Keeps the reports of places, for edges that receive them late.
-    fn keep_reports(&mut self) {
-        let now = self.seconds();
-        for place in &mut self.places {
-            place.account(now);
-        }
-        self.history.push((now, self.places.iter().map(Place::report).collect()));
-        self.after(0.1, Event::Keep);
     }
 
     fn second(&mut self) {

@@ -243,6 +243,51 @@ fn a_shared_ceiling_is_divided_lent_and_held_by_whoever_is_left_alone() {
     drop((held, proxies));
 }
 
+#[test]
+fn proxies_of_a_site_with_few_requests_tell_each_other_response_times() {
+    let folder = Folder::new();
+    let cluster = Cluster::named("idc");
+    let (admins, webs) = ([free(), free()], [free(), free()]);
+    let start = |own: usize| {
+        let text = format!(
+            "site: {{ name: east }}\nadmin: {{ address: \"{}\" }}\n\
+             fleet: {{ peers: [{{ site: east, url: \"http://{}\" }}] }}\n\
+             listeners: {{ web: {{ address: \"{}\", protocol: http, service: shop }} }}\n\
+             services: {{ shop: {{ clusters: [idc] }} }}\n\
+             clusters: {{ idc: {{ endpoints: [\"{}\"] }} }}\n",
+            admins[own],
+            admins[1 - own],
+            webs[own],
+            cluster.address
+        );
+        Process::proxy(&folder.write(&format!("{own}.yaml"), &text))
+    };
+    let _proxies = [start(0), start(1)];
+    let told = |own: usize| ask(admins[own]).map_or(0, |fleet| fleet["samples"].as_u64().unwrap());
+    for web in webs {
+        eventually("it serves", || std::net::TcpStream::connect(web).is_ok());
+        eventually("it serves", || get(web, "/").status == 200);
+    }
+    let mut sent = 0;
+    within(2 * PATIENCE, "the other proxy's response times", || {
+        assert_eq!(get(webs[0], "/").status, 200);
+        sent += 1;
+        std::thread::park_timeout(Duration::from_millis(150));
+        told(1) >= 10
+    });
+    assert!(told(1) <= sent + 1, "{} of {sent}", told(1));
+    let metrics = get_local(admins[1], "/metrics").body;
+    let line = metrics.lines().find(|line| line.starts_with("tidegate_fleet_samples_total "));
+    let count: f64 = line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap();
+    assert!(count >= 10.0, "{line:?}");
+
+    let before = told(1);
+    let mut client = Keeping::new(webs[0]);
+    (0..400).for_each(|_| assert_eq!(client.get("/").status, 200));
+    std::thread::park_timeout(Duration::from_secs(2));
+    assert!(told(1) - before <= 40, "with enough of its own, it tells few: {}", told(1) - before);
+}
+
 /// Sends requests to each proxy as fast as it answers, for so long; returns those that passed, over all, and the time.
 fn flood(webs: &[SocketAddr], span: Duration) -> (usize, Duration) {
     let begun = std::time::Instant::now();
@@ -402,6 +447,7 @@ fn liars() -> Vec<(&'static str, Cluster)> {
         ("malformed", saying("m", here, vec![line(1, "a", "[0,1e999]")])),
         ("site", saying("s", "elsewhere", vec![line(1, "a", "[0,1]")])),
         ("value", saying("v", here, vec![line(1, "a", "[0,-5]")])),
+        ("value", saying("p", here, vec![r#"{"q":1,"p":{"shop":{"idc":"none"}}}"#.to_owned()])),
         ("name", saying("n", here, vec![line(1, "<img src=x>", "[0,5]")])),
         ("too_many", saying("f", here, vec![many])),
         ("stale", saying("replay", here, vec![line(9, "a", "[]"), line(8, "a", "[]")])),

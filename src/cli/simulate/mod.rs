@@ -222,6 +222,7 @@ fn spec(clusters: &[Cluster], sites: &[Site], load: Load, seconds: f64) -> Spec 
         seconds,
         measured_from: 2.0_f64.min(seconds / 2.0),
         reports: None,
+        fleet: false,
         jitter: 0.1,
         impatience: None,
         sensitive: 0.0,

@@ -21,6 +21,7 @@ use crate::growth::Growth;
 use crate::load::{Mix, Tally, Track};
 use crate::order::Order;
 use crate::plan::{Class, ClusterIndex, Plan};
+use crate::pool::Observed;
 use crate::price::Prices;
 use crate::service_time::{ReportedService, SERVICE_UNKNOWN};
 use crate::shed::{Claim, PRIORITIES, PriorityDemand, Shed};
@@ -66,6 +67,8 @@ pub(super) struct ClassState {
     pub(super) unlimited: Vec<bool>,
     /// The signals of the last sweep, and its moment.
     last: Option<(Arc<ClassSignals>, Timestamp)>,
+    /// Answers so far, by slot; wraps.
+    answered: Vec<u16>,
 }
 
 /// What the budget allows at this sweep.
@@ -133,6 +136,16 @@ impl ClassState {
             demand: 0.0,
             unlimited: vec![false; clusters],
             last: None,
+            answered: vec![0; clusters],
+        }
+    }
+
+    /// Takes response times that another proxy of the site told; a class without traffic needs none.
+    pub(super) fn hear(&mut self, slot: usize, observed: &[Observed]) {
+        if self.demand > AT_REST
+            && let Some(track) = self.tracks.get_mut(slot)
+        {
+            track.hear_others(observed);
         }
     }
 
@@ -261,7 +274,10 @@ impl ClassState {
             let new = &self.inference.new[slot];
             let mix = Mix::of(&new.ended, self.inference.strata(), distances[slot], usual);
             track.history.take(new, oldest(seconds));
+            let answers = new.answered().count();
+            self.answered[slot] = self.answered[slot].wrapping_add(answers as u16);
             track.fold(&tallies[slot], distances[slot], self.open[slot], &mix, elapsed);
+            track.fold_others(self.inference.strata(), usual, oldest(seconds), elapsed);
             if places[slot].state.returned {
                 track.forgive();
             }
@@ -414,6 +430,7 @@ impl ClassState {
                 supply: if reported { track.reported_supply() } else { track.completed_share() },
                 reported,
                 measured: reported || track.is_measured(),
+                pooled: track.is_pooled(),
                 flooded: track.is_flooded(),
             });
         }

@@ -12,7 +12,7 @@ use crate::outlier::{Outlier, Standing, Standings};
 use crate::plan::{Address, Cluster, ClusterIndex, ProbeKind};
 use crate::report::Report;
 use crate::signal::State;
-use crate::units::{Timestamp, mean, mix, smooth};
+use crate::units::{Timestamp, hash, mean, mix, smooth};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub(super) struct ClusterState {
     pub(super) in_use: usize,
     /// Identifies the set of endpoints.
     pub(super) members: u64,
+    /// Identifies their addresses, in any order, and whether one of them is another endpoint on each host.
+    addresses: (u64, bool),
     spread: Spread,
     /// Recent exchanges completed, a second.
     pub(super) answered_per_s: f64,
@@ -120,7 +122,18 @@ impl ClusterState {
         // Added, not combined by exclusive or: `mix` of 0 is 0, and two sets would have one number.
         let more = |sum: u64, one: &EndpointState| mix(sum.wrapping_add(u64::from(one.id) + 1));
         self.members = self.endpoints.iter().fold(1, more);
+        let all = self.endpoints.iter().map(|one| &one.address);
+        let number = |address: &Address| hash(address.to_string().as_bytes());
+        let sum = all.clone().map(number).fold(0, u64::wrapping_add);
+        self.addresses = (mix(sum), all.clone().any(Address::is_local));
         true
+    }
+
+    /// Whether two proxies have the same endpoints: then both have this number.
+    pub(super) fn fingerprint(&self, host: &str) -> u16 {
+        let (addresses, is_local) = self.addresses;
+        let number = if is_local { mix(addresses ^ hash(host.as_bytes())) } else { addresses };
+        number as u16
     }
 
     /// Whether these are the cluster's endpoints, in the same order.

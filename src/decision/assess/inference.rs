@@ -142,7 +142,8 @@ impl Inference {
         if tracks.is_empty() {
             return;
         }
-        for one in self.new.iter().flat_map(Exchanges::answered) {
+        let of_others = tracks.iter().flat_map(Track::new_of_others);
+        for one in self.new.iter().flat_map(Exchanges::answered).chain(of_others) {
             self.strata.see(one.stratum);
         }
         self.measure(tracks, distances, now);
@@ -169,7 +170,7 @@ impl Inference {
             self.excesses[slot] = match shows {
                 true => {
                     let seen = seen(track, distances[slot]);
-                    excess(&[seen], &self.strata, EVER, now, &mut self.scratch)
+                    excess(&seen, &self.strata, EVER, now, &mut self.scratch)
                 }
                 false => Excess::default(),
             };
@@ -190,7 +191,7 @@ impl Inference {
                 let mut best: Option<Excess> = None;
                 for slot in others {
                     let seen = seen(&tracks[slot], distances[slot]);
-                    let one = excess(&[seen], &self.strata, since, now, &mut self.scratch);
+                    let one = excess(&seen, &self.strata, since, now, &mut self.scratch);
                     let mean = tracks[slot].beyond_at_least(ERRORS);
                     if one.count >= COMPARED && best.is_none_or(|_| mean < control_mean) {
                         best = Some(one);
@@ -205,8 +206,9 @@ impl Inference {
         let since_drained = match self.suspicion.drained_at() {
             None => Excess::default(),
             Some(at) => {
-                let seen = seen(home, distances[first]);
-                excess(&[seen], &self.strata, at, now, &mut self.scratch)
+                // When others sent their exchanges is known to a second only.
+                let [own, _] = seen(home, distances[first]);
+                excess(&[own], &self.strata, at, now, &mut self.scratch)
             }
         };
         Evidence {
@@ -266,12 +268,14 @@ impl Inference {
                 true => may_learn,
                 false => by_others && track.answers_in_time(),
             };
-            for one in new.answered() {
-                let took = one.ended - one.sent - distances[slot];
+            let own = new.answered().map(|one| (one, distances[slot]));
+            let of_others = track.new_of_others().iter().map(|one| (one, 0.0));
+            for (one, distance) in own.chain(of_others) {
+                let took = one.ended - one.sent - distance;
                 if !self.strata.knows(one.stratum) {
-                    self.strata.learn(one.stratum, took - track.queue(), track.good_rate());
+                    self.strata.learn(one.stratum, took - track.queue(), track.observed_rate());
                 } else if teaches {
-                    self.strata.learn(one.stratum, took, track.good_rate());
+                    self.strata.learn(one.stratum, took, track.observed_rate());
                 }
             }
         }
@@ -286,8 +290,10 @@ fn of_mean(factor: f64, ratio: f64, part: f64) -> f64 {
     ratio.clamp(by_time.min(factor), by_time.max(factor))
 }
 
-fn seen(track: &Track, distance: f64) -> Seen<'_> {
-    Seen { ended: track.history.ended(), open: track.history.open(), distance }
+/// The exchanges of this proxy, and those of others that count.
+fn seen(track: &Track, distance: f64) -> [Seen<'_>; 2] {
+    let own = Seen { ended: track.history.ended(), open: track.history.open(), distance };
+    [own, Seen { ended: track.others(), open: &[], distance: 0.0 }]
 }
 
 /// Exchanges that ended before this moment are forgotten.

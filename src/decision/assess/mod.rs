@@ -30,6 +30,7 @@ use super::health::Cause;
 use super::index::{EndpointIndex, Table};
 use super::load::Tally;
 use super::plan::{Address, Class, ClassIndex, Cluster, ClusterIndex, Plan};
+use super::pool::Told;
 use super::report::Report;
 use super::shed::PRIORITIES;
 use super::signal::State;
@@ -121,6 +122,8 @@ pub enum Event {
     },
     /// This proxy's shares of the ceilings and budgets that the site's proxies share.
     Shares(Vec<Share>),
+    /// Response times that another proxy of the site told.
+    Told(Vec<Told>),
     /// An operator's dial for a site; `None` removes it.
     DialSite {
         /// The site's name.
@@ -340,6 +343,10 @@ impl Assessor {
 
     /// Folds one event in.
     pub fn fold(&mut self, event: Event, now: Timestamp) {
+        if let Event::Told(told) = &event {
+            // Not the proxy's own traffic, so it ends no rest.
+            return self.hear(told);
+        }
         let probed = event.probed();
         self.fold_in(event, now);
         // The result of a probe that does not change health does not end a rest.
@@ -381,6 +388,7 @@ impl Assessor {
                 self.accounts.late(&plan, (&service, &cluster), (exchanges, bytes));
             }
             Event::Shares(shares) => self.take_shares(shares),
+            Event::Told(told) => self.hear(&told),
             Event::Shift { service, shift } => {
                 self.shifts_changed = true;
                 match shift {
@@ -400,6 +408,23 @@ impl Assessor {
                 // Undraining a site applies to all clusters of that site.
                 for (cluster, state) in self.plan.clusters.iter().zip(&mut self.clusters) {
                     state.needs_undrain &= cluster.site != site;
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, all: &[Told]) {
+        for told in all {
+            let Some(&cluster) = self.by_name.get(&told.cluster) else { continue };
+            if self.clusters[cluster].fingerprint(&self.plan.host) != told.endpoints {
+                continue;
+            }
+            for (class, state) in self.plan.classes.iter().zip(&mut self.classes) {
+                let slot = class.permitted.clusters.iter().position(|one| *one == cluster);
+                if let Some(slot) = slot
+                    && self.plan.services[class.service].name == told.service
+                {
+                    state.hear(slot, &told.observed);
                 }
             }
         }

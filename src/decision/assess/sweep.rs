@@ -321,6 +321,7 @@ mod tests {
     use crate::health::Cause;
     use crate::ledger::Ledger;
     use crate::plan::{Address, ServiceIndex};
+    use crate::pool::{Observed, Told};
     use std::time::Duration;
 
     /// Eight classes at two clusters, swept 20 times a second.
@@ -457,6 +458,16 @@ mod tests {
         let success = Event::ProbeSucceeded { endpoint, rtt, answer: None, report: None };
         world.assessor.fold(success, world.now);
         assert!(world.assessor.rests(), "a probe found nothing new");
+        let observed = vec![Observed { ended: 1.0, seconds: 0.02, stratum: 0 }];
+        let told = |service: &str, cluster: &str| Told {
+            service: service.to_owned(),
+            cluster: cluster.to_owned(),
+            endpoints: world.assessor.clusters[ClusterIndex(0)].fingerprint(""),
+            observed: observed.clone(),
+        };
+        let told = vec![told("shop", "a"), told("shop", "unknown"), told("unknown", "a")];
+        world.assessor.fold(Event::Told(told), world.now);
+        assert!(world.assessor.rests(), "what other proxies observe");
         for _ in 0..10 {
             let failure = Event::ProbeFailed { endpoint, cause: Cause::Refused };
             world.assessor.fold(failure, world.now);
@@ -470,6 +481,56 @@ mod tests {
         let dial = Event::DialCluster { cluster: "a".to_owned(), percent: Some(0) };
         world.assessor.fold(dial, world.now);
         assert!(!world.assessor.rests(), "an operator's change");
+    }
+
+    #[test]
+    fn response_times_of_others_count_for_the_same_service_cluster_and_endpoints() {
+        let mut world = World::new();
+        let right = world.assessor.clusters[ClusterIndex(0)].fingerprint("");
+        for (service, cluster, endpoints, count) in [
+            ("shop", "a", right, 1),
+            ("shop", "a", right ^ 1, 0),
+            ("shop", "b", right, 0),
+            ("other", "a", right, 0),
+        ] {
+            world.send(ClassIndex(3));
+            world.sweep();
+            let observed = vec![Observed { ended: 1.0, seconds: 0.02, stratum: 0 }];
+            let (service, cluster) = (service.to_owned(), cluster.to_owned());
+            let told = Told { service, cluster, endpoints, observed };
+            world.assessor.fold(Event::Told(vec![told]), world.now);
+            world.sweep();
+            let heard = |class: usize| {
+                world.assessor.classes[ClassIndex(class)].tracks[0].new_of_others().len()
+            };
+            assert_eq!(heard(3), count);
+            assert_eq!(heard(4), 0, "a class without traffic");
+        }
+    }
+
+    #[test]
+    fn proxies_with_the_same_endpoints_have_the_same_fingerprint() {
+        let fingerprint = |addresses: &[&str], host: &str| {
+            let mut world = World::new();
+            let found = addresses.iter().map(|text| Found {
+                address: match text.strip_prefix("unix:") {
+                    Some(path) => Address::Unix(path.into()),
+                    None => Address::Ip(text.parse().unwrap()),
+                },
+                weight: 1,
+            });
+            let found = found.collect();
+            let cluster = "a".to_owned();
+            world.assessor.fold(Event::Endpoints { cluster, found }, world.now);
+            world.assessor.clusters[ClusterIndex(0)].fingerprint(host)
+        };
+        let (one, two) = ("10.0.0.1:80", "10.0.0.2:80");
+        assert_eq!(fingerprint(&[one, two], "x"), fingerprint(&[two, one], "y"));
+        assert_ne!(fingerprint(&[one, two], "x"), fingerprint(&[one], "x"));
+        for local in ["127.0.0.1:8080", "[::1]:8080", "unix:/run/app.sock"] {
+            assert_eq!(fingerprint(&[local], "x"), fingerprint(&[local], "x"));
+            assert_ne!(fingerprint(&[local], "x"), fingerprint(&[local], "y"), "{local}");
+        }
     }
 
     #[test]

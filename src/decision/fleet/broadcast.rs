@@ -204,7 +204,7 @@ impl Members {
         if self.heard(&source).is_none() {
             self.evict_silent(now)?;
         }
-        self.renew(&source, report, now)
+        self.renew(&source, own, report, now)
     }
 
     /// Whether the same proxy answers requests as a peer.

@@ -12,6 +12,7 @@
 
 use super::report::{Identity, Report};
 use super::{Peer, Refused};
+use crate::pool::{Told, Totals};
 use crate::units::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,7 +65,14 @@ pub fn is_broadcast(source: &str) -> bool {
 pub struct Members {
     /// By source.
     all: BTreeMap<String, Heard>,
+    /// Response times that other proxies of the own site told since [`Members::take_told`].
+    told: Vec<Told>,
+    /// What each of them has told so far, by source.
+    totals: BTreeMap<String, Totals>,
 }
+
+/// Response times of this many services and clusters are kept until they are taken.
+const TOLD_MAX: usize = 1_024;
 
 impl Members {
     /// Merges the report of `source` in `site` that was requested at `at`; `own` is this proxy.
@@ -102,13 +110,19 @@ impl Members {
         }
         // The same proxy on a bus: the age of an answer is known, and of a broadcast it is not.
         self.all.remove(&broadcast_source(&report.by.site, &report.by.instance));
-        self.renew(source, report, at)
+        self.renew(source, own, report, at)
+    }
+
+    /// The response times that other proxies of the own site told since the last call.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
     }
 
     /// Takes a report that may speak for its source, if it is newer.
     pub(super) fn renew(
         &mut self,
         source: &str,
+        own: &Identity,
         report: Report,
         at: Timestamp,
     ) -> Result<Merged, Refused> {
@@ -121,6 +135,10 @@ impl Members {
                 std::cmp::Ordering::Less | std::cmp::Ordering::Greater => {}
             }
         }
+        if report.by.site == own.site && self.told.len() < TOLD_MAX {
+            let totals = self.totals.entry(source.to_owned()).or_default();
+            self.told.extend(totals.news(&report.samples, at.secs_since(Timestamp::START)));
+        }
         self.all.insert(source.to_owned(), Heard { report, at });
         Ok(Merged::News)
     }
@@ -128,6 +146,7 @@ impl Members {
     /// Forgets sources that are no longer configured.
     pub fn keep(&mut self, is_configured: impl Fn(&str) -> bool) {
         self.all.retain(|source, _| is_configured(source));
+        self.totals.retain(|source, _| is_configured(source));
     }
 
     /// All sources and their last reports.
@@ -148,6 +167,7 @@ impl Members {
         sum.wants.clear();
         sum.grants.clear();
         sum.challenges.clear();
+        sum.samples.clear();
         for heard in self.all.values() {
             let live = now.since(heard.at) <= LIVE && !heard.report.leaving;
             let is_other = heard.report.by.instance != own.by.instance;
@@ -247,6 +267,7 @@ pub fn links(peers: &[Peer], own_site: &str, scatter: impl Fn(&Peer) -> u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::{Observed, Recent};
     use crate::units::Dice;
 
     fn report(instance: &str, incarnation: u64, sequence: u64) -> Report {
@@ -382,6 +403,46 @@ mod tests {
 
         assert_eq!((site.members, site.expected), (2, 4), "one is silent, one leaves");
         assert_eq!(members.site(&own, at(60)).members, 1);
+    }
+
+    #[test]
+    fn response_times_are_told_once_by_live_members_of_the_own_site_only() {
+        let recent = |total: u16| {
+            let observed = |n: u16| Observed { ended: 0.0, seconds: f64::from(n), stratum: 1 };
+            let newest = (total - 4..total).map(observed).collect();
+            Recent { total, endpoints: 0, newest }.encode(4)
+        };
+        let said = |sequence: u64, total: u16| Report {
+            samples: [("shop".to_owned(), [("idc".to_owned(), recent(total))].into())].into(),
+            ..report("p", 1, sequence)
+        };
+        let mut members = Members::default();
+        let mut told = |report: Report, seconds: u64| {
+            members.merge("x", "a", &own(), report, at(seconds)).unwrap();
+            members.take_told()
+        };
+        assert_eq!(told(said(1, 100), 10)[0].observed.len(), 4, "all of the first report");
+        let new = told(said(2, 102), 11);
+        let [one] = new.as_slice() else { panic!("{new:?}") };
+        assert_eq!((one.service.as_str(), one.cluster.as_str()), ("shop", "idc"));
+        let ended: Vec<f64> = one.observed.iter().map(|one| one.ended).collect();
+        assert_eq!(ended, [10.5, 11.0], "since the first report");
+        assert!((one.observed[1].seconds / 101.0 - 1.0).abs() < 0.01, "{one:?}");
+        assert_eq!(told(said(2, 102), 12), [], "known already");
+        assert_eq!(told(said(3, 102), 12), [], "no new one");
+        assert_eq!(told(said(4, 103), 30)[0].observed.len(), 1, "after a silence");
+
+        let elsewhere = |sequence, total| {
+            let mut report = said(sequence, total);
+            report.by.site = "b".to_owned();
+            report
+        };
+        for (sequence, total) in [(1, 100), (2, 104)] {
+            members.merge("b#0", "b", &own(), elsewhere(sequence, total), at(40)).unwrap();
+        }
+        assert_eq!(members.take_told(), [], "another site's proxies have other distances");
+        let site = members.site(&said(9, 120), at(40));
+        assert!(site.samples.is_empty(), "nor are they told to other sites");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod division;
 pub mod lease;
 mod members;
 pub mod report;
+pub mod samples;
 
 pub use members::{FORGIVEN, Heard, LIVE, Link, Members, Merged, SITE_LIVE, links};
 pub use report::{ClusterRow, Identity, Report, ServiceRow};

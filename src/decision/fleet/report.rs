@@ -12,6 +12,7 @@
 
 use super::Refused;
 use crate::acme::{CHALLENGES_MAX, Challenge};
+use crate::pool::{self, Recent};
 use crate::scaling::Need;
 use crate::signal::State;
 use serde::de::{Deserialize, Deserializer};
@@ -58,6 +59,9 @@ pub struct Report {
     /// The loans of the proxy from its part, by cluster and borrowing instance.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, BTreeMap<String, u32>>,
+    /// The newest response times where the proxy gets few answers, by service and cluster.
+    #[serde(rename = "p", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub samples: pool::Texts,
     /// The challenges of ACME authorities that wait for an answer; any proxy of the site may receive the question.
     #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<Challenge>,
@@ -274,6 +278,7 @@ impl Report {
     pub fn check(&self) -> Result<(), Refused> {
         let grants: usize = self.grants.values().map(BTreeMap::len).sum();
         let needs = self.needs.values().map(BTreeMap::len).sum();
+        let samples = self.samples.values().map(BTreeMap::len).sum();
         let counts = [
             self.clusters.len(),
             self.services.len(),
@@ -281,16 +286,21 @@ impl Report {
             grants,
             needs,
             self.needs.len(),
+            samples,
+            self.samples.len(),
         ];
         let is_many = self.challenges.len() > CHALLENGES_MAX;
         if is_many || counts.iter().any(|count| *count > ROWS_MAX) {
             return Err(Refused::TooMany);
         }
-        if !self.challenges.iter().all(Challenge::is_valid) {
+        let mut texts = self.samples.values().flat_map(BTreeMap::values);
+        let are_samples = texts.all(|text| Recent::decode(text).is_some());
+        if !are_samples || !self.challenges.iter().all(Challenge::is_valid) {
             return Err(Refused::Value);
         }
         let needed = self.needs.iter().flat_map(|(name, of)| of.keys().chain([name]));
-        let names = self.clusters.keys().chain(self.services.keys()).chain(needed);
+        let observed = self.samples.iter().flat_map(|(name, of)| of.keys().chain([name]));
+        let names = self.clusters.keys().chain(self.services.keys()).chain(needed).chain(observed);
         if !is_instance(&self.by.instance)
             || !names.chain([&self.by.site]).all(|name| is_name(name))
         {
@@ -515,6 +525,24 @@ mod tests {
         assert_eq!(with(vec![challenge("a\r\n.b")]).check(), Err(Refused::Value));
         let many = vec![challenge("a.b"); CHALLENGES_MAX + 1];
         assert_eq!(with(many).check(), Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn samples_travel_between_members_and_are_checked() {
+        let with = |service: &str, text: &str| Report {
+            samples: [(service.to_owned(), [("idc".to_owned(), text.to_owned())].into())].into(),
+            ..report()
+        };
+        let one = with("shop", "AAEAAAL3");
+        let text = serde_json::to_string(&one.for_members()).unwrap();
+        assert!(text.contains(r#""p":{"shop":{"idc":"AAEAAAL3"}}"#), "{text}");
+        let back: Report = serde_json::from_str(&text).unwrap();
+        assert_eq!((&back.samples, back.check()), (&one.samples, Ok(())));
+        assert_eq!(with("shop", "no").check(), Err(Refused::Value));
+        assert_eq!(with("<b>", "AAEAAAL3").check(), Err(Refused::Name));
+        let many = (0..=ROWS_MAX).map(|n| (format!("c{n}"), "AAEAAAL3".to_owned())).collect();
+        let many = Report { samples: [("shop".to_owned(), many)].into(), ..report() };
+        assert_eq!(many.check(), Err(Refused::TooMany));
     }
 
     #[test]

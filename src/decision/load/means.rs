@@ -26,6 +26,18 @@ pub(super) struct Means {
     newest: f64,
     /// The number of answers in `newest`, at most seven.
     newest_count: f64,
+    /// Answers that other proxies got.
+    others: Answers,
+}
+
+/// Decaying sums over answers of other proxies.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Answers {
+    pub(super) count: f64,
+    /// Response times without distance.
+    pub(super) response_sum: f64,
+    /// Predicted response times of the same answers.
+    pub(super) expected_sum: f64,
 }
 
 /// One sweep's contribution.
@@ -59,6 +71,19 @@ impl Means {
         self.in_flight_area = self.in_flight_area * keep + sample.in_flight * elapsed;
         let accepted = self.accepted * keep + sample.tally.accepted - sample.left.count;
         self.accepted = accepted.max(0.0);
+    }
+
+    /// Folds answers of other proxies in.
+    pub(super) fn fold_others(&mut self, new: Answers, window: f64, elapsed: f64) {
+        let keep = decay(elapsed, window);
+        self.others.count = self.others.count * keep + new.count;
+        self.others.response_sum = self.others.response_sum * keep + new.response_sum;
+        self.others.expected_sum = self.others.expected_sum * keep + new.expected_sum;
+    }
+
+    /// Forgets the answers of other proxies.
+    pub(super) fn forget_others(&mut self) {
+        self.others = Answers::default();
     }
 
     /// The number of answers in a sweep, and the sum of their times without distance. An exchange whose client
@@ -105,6 +130,7 @@ impl Means {
         self.accepted = NEWEST_COUNT;
         self.in_flight_area = NEWEST_COUNT * (self.newest + distance);
         self.newest_count = 0.0;
+        self.forget_others();
         Some(NEWEST_COUNT as usize)
     }
 
@@ -114,34 +140,43 @@ impl Means {
         self.accepted = 0.0;
     }
 
-    /// Answers within the window.
+    /// Answers within the window, those of other proxies included.
     pub(super) fn count(&self) -> f64 {
-        self.count
+        self.count + self.others.count
+    }
+
+    fn response_sum(&self) -> f64 {
+        self.response_sum + self.others.response_sum
+    }
+
+    fn expected_sum(&self) -> f64 {
+        self.expected_sum + self.others.expected_sum
     }
 
     /// Mean response time without distance; not finite without an answer.
     pub(super) fn mean(&self) -> f64 {
-        self.response_sum / self.count
+        self.response_sum() / self.count()
     }
 
     /// Mean response time without distance; `None` below 15 answers.
     pub(super) fn response(&self) -> Option<f64> {
-        (self.count >= ENOUGH).then(|| (self.response_sum / self.count).max(0.0))
+        (self.count() >= ENOUGH).then(|| self.mean().max(0.0))
     }
 
     /// The baselines' prediction of the mean response time; `service` before the first answer.
     pub(super) fn expected(&self, service: f64) -> f64 {
-        if self.count > 0.5 { self.expected_sum / self.count } else { service }
+        if self.count() > 0.5 { self.expected_sum() / self.count() } else { service }
     }
 
     /// Mean difference between response time and prediction, in seconds.
     pub(super) fn beyond(&self) -> f64 {
-        (self.response_sum - self.expected_sum) / self.count.max(1.0)
+        (self.response_sum() - self.expected_sum()) / self.count().max(1.0)
     }
 
     /// Mean response time as a multiple of the prediction; 1 before the first answer.
     pub(super) fn ratio(&self) -> f64 {
-        if self.expected_sum > 0.0 { (self.response_sum / self.expected_sum).max(0.0) } else { 1.0 }
+        let expected = self.expected_sum();
+        if expected > 0.0 { (self.response_sum() / expected).max(0.0) } else { 1.0 }
     }
 
     /// Exchanges sent, or answered if these are more.

@@ -96,7 +96,9 @@ fn release(scenario: &str, judge: &mut Judge<'_>) {
         judge.at_most("needless spill from 10 s on", later, needless(30.0, 50.0));
         judge.at_most("needless spill when quicker again", 0.03, needless(83.0, 95.0));
     }
-    judge.mean_over("O1", 50.0, 65.0, 1.2);
+    // Without reports, one of many proxies with little traffic sees too little.
+    let few = scenario.ends_with("-few") && judge.runs.spec.reports.is_none();
+    judge.mean_over("O1", 50.0, 65.0, if few { 1.5 } else { 1.2 });
     let ratios = judge.ratio("O1", |outcome| outcome.between(50.0, 65.0).mean);
     if !ratios.is_empty() {
         judge.note("worst seed's mean over O1's, 50-65 s", &[worst(&ratios)], 1.5, Limit::AtMost);

@@ -21,6 +21,9 @@ pub(super) fn fleet(families: &mut Families, fleet: &FleetFigures) {
     for (reason, count) in &fleet.refused {
         refused.push(counter(&[("reason", reason)], *count as f64));
     }
+    let help = "Response times that other proxies of the site told.";
+    let samples = families.family("tidegate_fleet_samples_total", help, MetricType::COUNTER);
+    samples.push(counter(&[], fleet.samples as f64));
     let Some((connected, dropped)) = fleet.nats else { return };
     let help = "Whether there is a connection to NATS.";
     let connections = families.family("tidegate_fleet_nats_connected", help, MetricType::GAUGE);

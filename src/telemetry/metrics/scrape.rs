@@ -123,6 +123,8 @@ pub struct FleetFigures {
     pub sites: Vec<(String, u32, f64)>,
     /// Refused reports by reason.
     pub refused: Vec<(&'static str, u64)>,
+    /// Response times that other proxies of the site told.
+    pub samples: u64,
     /// Of NATS, where it is configured: whether there is a connection, and reports that were dropped.
     pub nats: Option<(bool, u64)>,
 }

@@ -6,6 +6,7 @@ use crate::assess::place::PermittedCluster;
 use crate::capacity::Capacity;
 use crate::load::Track;
 use crate::plan::{Class, ClusterIndex, Plan};
+use crate::pool::Recent;
 use crate::report::Report;
 use crate::shed::Shed;
 use crate::signal::{Choice, ClassSignals, Score};
@@ -63,8 +64,23 @@ impl ClassState {
             wanted_rps: wanted.rps,
             wanted_endpoints: wanted.endpoints,
             learned: places.iter().zip(&self.capacity).map(learned).collect(),
+            recent: self.recent(known),
             choices,
         }
+    }
+
+    /// The newest response times of each slot at which this proxy gets few answers.
+    fn recent(&self, Known { plan, class, places, .. }: &Known<'_>) -> Vec<Recent> {
+        if !plan.pools || class.l4 {
+            return Vec::new();
+        }
+        let slots = self.tracks.iter().zip(&self.answered).zip(places.iter());
+        let recent = slots.map(|((track, total), place)| {
+            let newest = place.state.distance().map(|distance| track.newest_answers(distance));
+            let endpoints = place.state.fingerprint(&plan.host);
+            Recent { total: *total, endpoints, newest: newest.unwrap_or_default() }
+        });
+        recent.collect()
     }
 
     /// The parts of a cluster's score that need no comparison with other clusters.
