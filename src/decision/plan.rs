@@ -85,11 +85,14 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether the same address is another endpoint on each host: a loopback address or a unix-domain socket.
+    /// Whether the same address is another endpoint on each host: a loopback or link-local address, or a unix-domain socket.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
-            Address::Ip(address) => address.ip().is_loopback(),
+            Address::Ip(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+                IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+            },
             Address::Unix(_) => true,
         }
     }

@@ -22,11 +22,16 @@ pub const FEW: f64 = 20.0;
 pub const MOST: usize = 16;
 /// Samples are told for this time, in seconds.
 pub const NEW: f64 = 3.0;
-/// What a proxy has told is remembered for this time, in seconds.
-const REMEMBERED: f64 = 60.0;
-/// Services and clusters that are remembered of one proxy.
-const PAIRS_MAX: usize = 1_024;
-/// The shortest time on the wire, in seconds, and the steps of the logarithm: one percent each, up to two hours.
+/// The longest time, in seconds.
+const LONGEST: f64 = 60.0;
+/// What a proxy has told is remembered for this time, in seconds: what it tells later is newer.
+const REMEMBERED: f64 = NEW + 1.0;
+/// Reports that come sooner after each other were delayed together, in seconds: how old their samples are is unknown.
+const DELAYED: f64 = 0.3;
+/// Services at clusters in one report, and those that are remembered of one proxy.
+pub const PAIRS_MAX: usize = 64;
+const PAIRS_KEPT: usize = 256;
+/// The shortest time on the wire, in seconds, and the steps of the logarithm: one percent each.
 const SHORTEST: f64 = 1e-5;
 const STEPS: f64 = 100.0;
 const STEPS_MAX: u16 = (1 << 11) - 1;
@@ -67,7 +72,7 @@ impl Recent {
     pub fn encode(&self, most: usize) -> String {
         let newest = &self.newest[self.newest.len().saturating_sub(most)..];
         let samples = newest.iter().map(|one| {
-            let steps = (one.seconds / SHORTEST).max(1.0).ln() * STEPS;
+            let steps = (one.seconds.min(LONGEST) / SHORTEST).max(1.0).ln() * STEPS;
             u16::from(one.stratum % 32) << 11 | (steps.round() as u16).min(STEPS_MAX)
         });
         let numbers = [self.total, self.endpoints].into_iter().chain(samples);
@@ -85,7 +90,7 @@ impl Recent {
         let endpoints = numbers.next().filter(|_| numbers.len() <= MOST)?;
         let sample = |bits: u16| Observed {
             ended: 0.0,
-            seconds: SHORTEST * (f64::from(bits & STEPS_MAX) / STEPS).exp(),
+            seconds: (SHORTEST * (f64::from(bits & STEPS_MAX) / STEPS).exp()).min(LONGEST),
             stratum: (bits >> 11) as u8,
         };
         Some(Recent { total, endpoints, newest: numbers.map(sample).collect() })
@@ -124,7 +129,7 @@ impl Totals {
     /// over the time since the service and cluster were last in a report, at most three seconds.
     pub fn news(&mut self, texts: &Texts, at: f64) -> Vec<Told> {
         self.0.retain(|_, (_, told_at)| at - *told_at <= REMEMBERED);
-        if self.0.len() > PAIRS_MAX {
+        if self.0.len() > PAIRS_KEPT {
             self.0.clear();
         }
         let pairs = texts.iter().flat_map(|(service, of)| of.iter().map(move |one| (service, one)));
@@ -135,6 +140,9 @@ impl Totals {
             let (total, told_at) = self.0.insert(pair, (recent.total, at)).unwrap_or(first);
             let new = recent.since(total);
             let since = (at - told_at).clamp(0.0, NEW);
+            if since < DELAYED {
+                return None;
+            }
             let step = since / f64::from(recent.total.wrapping_sub(total).max(1));
             let ended = |index: usize| at - step * (new.len() - index - 1) as f64;
             let dated = |(index, one): (usize, &Observed)| Observed { ended: ended(index), ..*one };
@@ -164,7 +172,7 @@ mod tests {
         let mut dice = Dice::seeded(1);
         for _ in 0..1_000 {
             let newest: Vec<Observed> = (0..dice.below(MOST + 1))
-                .map(|_| observed((dice.unit() * 16.0).exp() * 2e-5, dice.below(32) as u8))
+                .map(|_| observed((dice.unit() * 14.9).exp() * 2e-5, dice.below(32) as u8))
                 .collect();
             let (total, endpoints) = (dice.below(65_536) as u16, dice.below(65_536) as u16);
             let recent = Recent { total, endpoints, newest };
@@ -190,7 +198,7 @@ mod tests {
         for text in ["AAAAAA", "_____w", "AAAAAP__"] {
             assert!(Recent::decode(text).is_some(), "{text:?}");
         }
-        assert!(Recent::decode("AAAAAP__").unwrap().newest[0].seconds < 8_000.0);
+        assert!(Recent::decode("AAAAAP__").unwrap().newest[0].seconds <= LONGEST);
         for seconds in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300] {
             let recent = Recent { total: 1, endpoints: 0, newest: vec![observed(seconds, 200)] };
             let back = Recent::decode(&recent.encode(MOST)).unwrap();
@@ -216,7 +224,7 @@ mod tests {
             let of = |n: u32| (format!("c{round}-{n}"), "AAEAAAL3".to_owned());
             let texts = Texts::from([("shop".to_owned(), (0..512).map(of).collect())]);
             totals.news(&texts, 0.1 * f64::from(round));
-            assert!(totals.0.len() <= PAIRS_MAX + 512);
+            assert!(totals.0.len() <= PAIRS_KEPT + 512);
         }
         totals.news(&Texts::new(), 70.0);
         assert!(totals.0.is_empty());

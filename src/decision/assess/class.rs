@@ -21,7 +21,7 @@ use crate::growth::Growth;
 use crate::load::{Mix, Tally, Track};
 use crate::order::Order;
 use crate::plan::{Class, ClusterIndex, Plan};
-use crate::pool::Observed;
+use crate::pool::{FEW, Observed};
 use crate::price::Prices;
 use crate::service_time::{ReportedService, SERVICE_UNKNOWN};
 use crate::shed::{Claim, PRIORITIES, PriorityDemand, Shed};
@@ -67,7 +67,7 @@ pub(super) struct ClassState {
     pub(super) unlimited: Vec<bool>,
     /// The signals of the last sweep, and its moment.
     last: Option<(Arc<ClassSignals>, Timestamp)>,
-    /// Answers so far, by slot; wraps.
+    /// Answers so far while they were few, by slot; wraps.
     answered: Vec<u16>,
 }
 
@@ -275,8 +275,13 @@ impl ClassState {
             let mix = Mix::of(&new.ended, self.inference.strata(), distances[slot], usual);
             track.history.take(new, oldest(seconds));
             let answers = new.answered().count();
-            self.answered[slot] = self.answered[slot].wrapping_add(answers as u16);
             track.fold(&tallies[slot], distances[slot], self.open[slot], &mix, elapsed);
+            if places[slot].state.replaced {
+                track.leave_others(seconds);
+            }
+            if track.good_rate() < FEW {
+                self.answered[slot] = self.answered[slot].wrapping_add(answers as u16);
+            }
             track.fold_others(self.inference.strata(), usual, oldest(seconds), elapsed);
             if places[slot].state.returned {
                 track.forgive();

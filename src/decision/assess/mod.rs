@@ -420,10 +420,11 @@ impl Assessor {
                 continue;
             }
             for (class, state) in self.plan.classes.iter().zip(&mut self.classes) {
+                if class.l4 || self.plan.services[class.service].name != told.service {
+                    continue;
+                }
                 let slot = class.permitted.clusters.iter().position(|one| *one == cluster);
-                if let Some(slot) = slot
-                    && self.plan.services[class.service].name == told.service
-                {
+                if let Some(slot) = slot {
                     state.hear(slot, &told.observed);
                 }
             }

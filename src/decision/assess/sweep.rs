@@ -527,7 +527,8 @@ mod tests {
         let (one, two) = ("10.0.0.1:80", "10.0.0.2:80");
         assert_eq!(fingerprint(&[one, two], "x"), fingerprint(&[two, one], "y"));
         assert_ne!(fingerprint(&[one, two], "x"), fingerprint(&[one], "x"));
-        for local in ["127.0.0.1:8080", "[::1]:8080", "unix:/run/app.sock"] {
+        let locals = ["127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "169.254.1.1:80"];
+        for local in locals.into_iter().chain(["[fe80::1]:80", "unix:/run/app.sock"]) {
             assert_eq!(fingerprint(&[local], "x"), fingerprint(&[local], "x"));
             assert_ne!(fingerprint(&[local], "x"), fingerprint(&[local], "y"), "{local}");
         }

@@ -109,7 +109,11 @@ impl Members {
             return Err(Refused::Instance);
         }
         // The same proxy on a bus: the age of an answer is known, and of a broadcast it is not.
-        self.all.remove(&broadcast_source(&report.by.site, &report.by.instance));
+        let published = broadcast_source(&report.by.site, &report.by.instance);
+        self.all.remove(&published);
+        if let Some(totals) = self.totals.remove(&published) {
+            self.totals.entry(source.to_owned()).or_insert(totals);
+        }
         self.renew(source, own, report, at)
     }
 
@@ -126,6 +130,11 @@ impl Members {
         report: Report,
         at: Timestamp,
     ) -> Result<Merged, Refused> {
+        let is_another = self.all.get(source).is_some_and(|known| known.report.by != report.by);
+        if is_another {
+            // Another process counts anew.
+            self.totals.remove(source);
+        }
         if let Some(known) = self.all.get(source) {
             let (old, new) = (&known.report.by, &report.by);
             let forgiven = at.since(known.at) > FORGIVEN && old != new;
@@ -408,7 +417,8 @@ mod tests {
     #[test]
     fn response_times_are_told_once_by_live_members_of_the_own_site_only() {
         let recent = |total: u16| {
-            let observed = |n: u16| Observed { ended: 0.0, seconds: f64::from(n), stratum: 1 };
+            let observed =
+                |n: u16| Observed { ended: 0.0, seconds: 0.001 * f64::from(n), stratum: 1 };
             let newest = (total - 4..total).map(observed).collect();
             Recent { total, endpoints: 0, newest }.encode(4)
         };
@@ -427,10 +437,10 @@ mod tests {
         assert_eq!((one.service.as_str(), one.cluster.as_str()), ("shop", "idc"));
         let ended: Vec<f64> = one.observed.iter().map(|one| one.ended).collect();
         assert_eq!(ended, [10.5, 11.0], "since the first report");
-        assert!((one.observed[1].seconds / 101.0 - 1.0).abs() < 0.01, "{one:?}");
+        assert!((one.observed[1].seconds / 0.101 - 1.0).abs() < 0.01, "{one:?}");
         assert_eq!(told(said(2, 102), 12), [], "known already");
         assert_eq!(told(said(3, 102), 12), [], "no new one");
-        assert_eq!(told(said(4, 103), 30)[0].observed.len(), 1, "after a silence");
+        assert_eq!(told(said(4, 103), 30)[0].observed.len(), 4, "after a silence");
 
         let elsewhere = |sequence, total| {
             let mut report = said(sequence, total);

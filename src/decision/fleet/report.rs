@@ -278,7 +278,7 @@ impl Report {
     pub fn check(&self) -> Result<(), Refused> {
         let grants: usize = self.grants.values().map(BTreeMap::len).sum();
         let needs = self.needs.values().map(BTreeMap::len).sum();
-        let samples = self.samples.values().map(BTreeMap::len).sum();
+        let samples: usize = self.samples.values().map(BTreeMap::len).sum();
         let counts = [
             self.clusters.len(),
             self.services.len(),
@@ -286,10 +286,9 @@ impl Report {
             grants,
             needs,
             self.needs.len(),
-            samples,
-            self.samples.len(),
         ];
-        let is_many = self.challenges.len() > CHALLENGES_MAX;
+        let is_many = self.challenges.len() > CHALLENGES_MAX
+            || self.samples.len().max(samples) > pool::PAIRS_MAX;
         if is_many || counts.iter().any(|count| *count > ROWS_MAX) {
             return Err(Refused::TooMany);
         }
@@ -540,7 +539,8 @@ mod tests {
         assert_eq!((&back.samples, back.check()), (&one.samples, Ok(())));
         assert_eq!(with("shop", "no").check(), Err(Refused::Value));
         assert_eq!(with("<b>", "AAEAAAL3").check(), Err(Refused::Name));
-        let many = (0..=ROWS_MAX).map(|n| (format!("c{n}"), "AAEAAAL3".to_owned())).collect();
+        let many = (0..=pool::PAIRS_MAX).map(|n| (format!("c{n}"), "AAEAAAL3".to_owned()));
+        let many = many.collect();
         let many = Report { samples: [("shop".to_owned(), many)].into(), ..report() };
         assert_eq!(many.check(), Err(Refused::TooMany));
     }

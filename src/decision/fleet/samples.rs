@@ -140,7 +140,9 @@ mod tests {
         assert!((told[2].observed[7].seconds / 0.016 - 1.0).abs() < 0.006);
         assert_eq!(news(108, 53.0), [], "no new one");
         assert_eq!(news(140, 54.0)[0].observed.len(), 16, "16 of 32");
-        let ended: Vec<f64> = news(146, 74.0)[0].observed.iter().map(|one| one.ended).collect();
-        assert_eq!(ended, [71.5, 72.0, 72.5, 73.0, 73.5, 74.0], "none is older than three seconds");
+        let late = &news(146, 74.0)[0].observed;
+        assert_eq!((late.len(), late[15].ended), (16, 74.0), "after a silence, all of them");
+        assert!(late[0].ended > 71.0, "none is older than three seconds");
+        assert_eq!(news(150, 74.1), [], "two reports that were delayed together");
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Others {
     rate: f64,
     /// Seconds since the last answer.
     silent: f64,
+    /// Answers to exchanges that were sent before this second are not told: other endpoints gave them.
+    told_from: f64,
 }
 
 impl Track {
@@ -47,10 +49,9 @@ impl Track {
         others.silent = if others.heard.is_empty() { others.silent + elapsed } else { 0.0 };
         if self.rates.completed >= FEW || others.silent > SILENT {
             if others.rate > 0.0 {
-                *others = Others { silent: others.silent, ..Others::default() };
-                self.means.forget_others();
+                self.forget_others();
             }
-            others.heard.clear();
+            self.others.heard.clear();
             return;
         }
         others.new.ended.clear();
@@ -69,13 +70,28 @@ impl Track {
         self.beyond.fold(1.0, Moments { count: mix.count, sum, squares });
     }
 
+    /// Forgets the answers of other proxies, and tells none to them that was sent before second `now`: the endpoints were
+    /// replaced.
+    pub fn leave_others(&mut self, now: f64) {
+        self.forget_others();
+        self.others.told_from = now;
+    }
+
+    fn forget_others(&mut self) {
+        let Others { silent, told_from, .. } = self.others;
+        self.others = Others { silent, told_from, ..Others::default() };
+        self.means.forget_others();
+    }
+
     /// The newest response times for other proxies, without the distance; none where this proxy gets enough answers.
     #[must_use]
     pub fn newest_answers(&self, distance: f64) -> Vec<Observed> {
         if self.rates.completed >= FEW {
             return Vec::new();
         }
-        let answered = self.history.ended().iter().rev().filter(|one| one.end == End::Answered);
+        let since = self.others.told_from;
+        let answered = self.history.ended().iter().rev();
+        let answered = answered.filter(|one| one.end == End::Answered && one.sent >= since);
         let observed = answered.take(MOST).map(|one| Observed {
             ended: one.ended,
             seconds: (one.ended - one.sent - distance).max(0.0),
@@ -104,10 +120,10 @@ impl Track {
         self.rates.completed + self.others.rate
     }
 
-    /// Whether answers of other proxies count.
+    /// Whether the answers of other proxies are most of those that count, and these are not few.
     #[must_use]
     pub fn is_pooled(&self) -> bool {
-        self.others.rate > self.rates.completed
+        self.others.rate > self.rates.completed && self.observed_rate() >= FEW
     }
 
     /// The length of the window of the means, in seconds.
@@ -183,8 +199,14 @@ mod tests {
         assert!(!world.track.is_pooled() && world.track.others().is_empty());
         assert_eq!(world.track.queue(), 0.0, "this proxy's own answers came in time");
         let mut world = World::new();
+        world.run(3.0, 5.0, 10.0, 0.060);
+        assert!(!world.track.is_pooled(), "15 a second are still few");
         world.run(3.0, 5.0, 100.0, 0.060);
         assert!(world.track.queue() > 0.025 && !world.track.others().is_empty());
+        let mut replaced = world.track.clone();
+        replaced.leave_others(world.now);
+        assert!(replaced.others().is_empty() && !replaced.is_pooled());
+        assert!(replaced.means.count() < 20.0, "its own only");
         world.run(3.2, 5.0, 0.0, 0.0);
         assert!(world.track.others().is_empty() && world.track.new_of_others().is_empty());
         assert!((world.track.observed_rate() - 5.0).abs() < 2.0);
@@ -227,6 +249,8 @@ mod tests {
         let told = world.track.newest_answers(0.010);
         assert_eq!((told.len(), told[15].ended, told[15].stratum), (16, 0.19, 7));
         assert!(told.iter().all(|one| (one.seconds - 0.020).abs() < 1e-9));
+        world.track.leave_others(0.105);
+        assert_eq!(world.track.newest_answers(0.010).len(), 6, "those of the new endpoints");
         world.run(3.0, 40.0, 0.0, 0.0);
         assert!(world.track.newest_answers(0.010).is_empty(), "enough answers for itself");
     }
