@@ -40,7 +40,7 @@ pub struct Plan {
     pub environment: String,
     /// Proxies of this site that are configured, this one included.
     pub members: u32,
-    /// Whether the proxies of this site tell each other response times.
+    /// Whether the proxies of this site report response times to each other.
     pub pools: bool,
     /// The name of this host.
     pub host: String,

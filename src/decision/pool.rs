@@ -1,9 +1,9 @@
 //! Response times that the proxies of a site share, so that each of many proxies with little traffic sees a queue as soon
 //! as one proxy with all of it would.
 //!
-//! A proxy that gets fewer than [`FEW`] answers a second of a service from a cluster tells the newest of them to the other
-//! proxies of its site, without its distance to the cluster. Each of them adds these to its own observations while it
-//! gets as few itself. Without news, a proxy decides by its own observations alone.
+//! A proxy that receives fewer than [`FEW`] responses a second for a service from a cluster sends the newest response times,
+//! less its distance to the cluster, to the other proxies of its site. Each of these adds them to its own observations while it
+//! receives as few responses itself. Without such reports, a proxy decides by its own observations alone.
 //!
 //! # Units
 //! Seconds.
@@ -16,22 +16,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::collections::BTreeMap;
 
-/// Answers a second, of one service from one cluster, from which on a proxy's own observations suffice.
+/// With this many responses a second for a service from a cluster, a proxy needs no response times of other proxies.
 pub const FEW: f64 = 20.0;
-/// The most samples of one service at one cluster in a report.
+/// The most response times in a report for each pair of a service and a cluster.
 pub const MOST: usize = 16;
-/// Samples are told for this time, in seconds.
+/// Response times older than this, in seconds, are not reported.
 pub const NEW: f64 = 3.0;
-/// The longest time, in seconds.
+/// The longest response time in a report, in seconds; longer ones are reported as this.
 const LONGEST: f64 = 60.0;
-/// What a proxy has told is remembered for this time, in seconds: what it tells later is newer.
+/// How long the count of the last report is kept, in seconds. A later report contains no older response times.
 const REMEMBERED: f64 = NEW + 1.0;
-/// Reports that come sooner after each other were delayed together, in seconds: how old their samples are is unknown.
+/// Two reports within this time, in seconds, were delayed on their way, so the age of the samples in the second is unknown.
 const DELAYED: f64 = 0.3;
-/// Services at clusters in one report, and those that are remembered of one proxy.
+/// The most pairs of a service and a cluster in one report, and the most that are kept for one proxy.
 pub const PAIRS_MAX: usize = 64;
 const PAIRS_KEPT: usize = 256;
-/// The shortest time on the wire, in seconds, and the steps of the logarithm: one percent each.
+/// The encoding: the shortest response time, in seconds, and the resolution of its logarithm, one percent.
 const SHORTEST: f64 = 1e-5;
 const STEPS: f64 = 100.0;
 const STEPS_MAX: u16 = (1 << 11) - 1;
@@ -52,9 +52,9 @@ pub struct Observed {
 pub struct Recent {
     /// The number of samples so far; it starts again after 65,535.
     pub total: u16,
-    /// Differs where the cluster has other endpoints: their samples say nothing about this proxy's.
+    /// A hash of the cluster's endpoints. Samples of a cluster with other endpoints are not used.
     pub endpoints: u16,
-    /// The newest of them, in the order of their ends.
+    /// The newest samples, oldest first.
     pub newest: Vec<Observed>,
 }
 
@@ -96,7 +96,7 @@ impl Recent {
         Some(Recent { total, endpoints, newest: numbers.map(sample).collect() })
     }
 
-    /// The samples that were not among those told when the total was `before`.
+    /// The samples that were added since the total was `before`.
     #[must_use]
     pub fn since(&self, before: u16) -> &[Observed] {
         let new = usize::from(self.total.wrapping_sub(before));
@@ -104,10 +104,10 @@ impl Recent {
     }
 }
 
-/// The texts of a report, by service and cluster.
+/// The encoded samples of a report, by service and cluster.
 pub type Texts = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Response times of one service at one cluster that another proxy told.
+/// Response times of one service at one cluster, as reported by another proxy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     /// The service's name.
@@ -120,13 +120,14 @@ pub struct Told {
     pub observed: Vec<Observed>,
 }
 
-/// How many samples one proxy has told so far, by service and cluster, and when it told so.
+/// The sample counts in the last reports of one proxy, by service and cluster, and the times of these reports.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals(BTreeMap<(String, String), (u16, f64)>);
 
 impl Totals {
-    /// What a report tells that no earlier one did. `at` is the moment of its request, in seconds. The samples are spread
-    /// over the time since the service and cluster were last in a report, at most three seconds.
+    /// The samples of a report that were not in an earlier report. `at` is when the report was requested, in seconds. Reports
+    /// contain no timestamps: the samples are dated evenly over the time since the last report with the same service and
+    /// cluster, at most three seconds.
     pub fn news(&mut self, texts: &Texts, at: f64) -> Vec<Told> {
         self.0.retain(|_, (_, told_at)| at - *told_at <= REMEMBERED);
         if self.0.len() > PAIRS_KEPT {

@@ -48,7 +48,8 @@ pub(super) struct LastRead {
 }
 
 impl LastRead {
-    /// Reads `origin`, unless `only_if_changed` and its file is unchanged. `before` is what was read last.
+    /// Reads the configuration. With `only_if_changed`, a file that is unchanged is not read again, and the result is `before`,
+    /// the documents of the last read.
     pub(super) async fn read(
         &mut self,
         origin: &Origin,

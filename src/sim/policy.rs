@@ -159,11 +159,12 @@ pub trait Policy {
     }
     /// A probe ended.
     fn probed(&mut self, _probed: &Probed) {}
-    /// What the proxy tells the other proxies of its site; with the number of proxies there, and its own number.
+    /// The response times that the proxy reports to the other proxies of its site. `site`: the number of proxies there, and the
+    /// number of this one.
     fn tells(&self, _site: (u32, u64), _now: f64) -> Texts {
         Texts::new()
     }
-    /// Another proxy of the site told this.
+    /// Another proxy of the site reported these response times.
     fn hears(&mut self, _told: &[Told], _now: f64) {}
     /// A place's endpoints were replaced by as many others.
     fn replaced(&mut self, _place: usize, _now: f64) {}

@@ -15,8 +15,8 @@ fn mean_ms(seen: &Seen) -> f64 {
     sum.as_secs_f64() * 1e3 / seen.latencies.len() as f64
 }
 
-/// How far the forecast was off: the mean response time before and during the outage, and its cost. `None` if the load
-/// did not stay at home before the outage, as the scenario has it: the machine was too slow for it.
+/// The forecast and the measured value of three figures: the mean response time before and during the outage, and its cost.
+/// `None` if requests went to the second cluster before the outage, because the machine was too slow.
 fn differences() -> Option<[(&'static str, f64, f64); 3]> {
     let (idc, near) = (place("idc", 10, 0), place("near", 20, 40));
     let probe = "probe: { kind: http, path: /healthz, interval: 100ms }";

@@ -122,7 +122,7 @@ pub enum Event {
     },
     /// This proxy's shares of the ceilings and budgets that the site's proxies share.
     Shares(Vec<Share>),
-    /// Response times that another proxy of the site told.
+    /// Response times from the report of another proxy of the site.
     Told(Vec<Told>),
     /// An operator's dial for a site; `None` removes it.
     DialSite {
@@ -343,15 +343,13 @@ impl Assessor {
 
     /// Folds one event in.
     pub fn fold(&mut self, event: Event, now: Timestamp) {
-        if let Event::Told(told) = &event {
-            // Not the proxy's own traffic, so it ends no rest.
-            return self.hear(told);
-        }
         let probed = event.probed();
+        // Response times of other proxies do not end a rest: they are not this proxy's traffic.
+        let ends_rest = !matches!(event, Event::Told(_));
         self.fold_in(event, now);
         // The result of a probe that does not change health does not end a rest.
         let place = probed.and_then(|endpoint| self.locate(endpoint));
-        if place.is_none_or(|(cluster, _)| self.clusters[cluster].rest.is_awake()) {
+        if ends_rest && place.is_none_or(|(cluster, _)| self.clusters[cluster].rest.is_awake()) {
             self.stir();
         }
     }

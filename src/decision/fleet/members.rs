@@ -65,9 +65,9 @@ pub fn is_broadcast(source: &str) -> bool {
 pub struct Members {
     /// By source.
     all: BTreeMap<String, Heard>,
-    /// Response times that other proxies of the own site told since [`Members::take_told`].
+    /// Response times in the reports of this site's other proxies since the last [`Members::take_told`].
     told: Vec<Told>,
-    /// What each of them has told so far, by source.
+    /// The sample counts of their last reports, by source.
     totals: BTreeMap<String, Totals>,
 }
 
@@ -117,7 +117,7 @@ impl Members {
         self.renew(source, own, report, at)
     }
 
-    /// The response times that other proxies of the own site told since the last call.
+    /// The response times in the reports of this site's other proxies since the last call.
     pub fn take_told(&mut self) -> Vec<Told> {
         std::mem::take(&mut self.told)
     }

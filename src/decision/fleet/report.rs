@@ -59,7 +59,7 @@ pub struct Report {
     /// The loans of the proxy from its part, by cluster and borrowing instance.
     #[serde(rename = "g", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grants: BTreeMap<String, BTreeMap<String, u32>>,
-    /// The newest response times where the proxy gets few answers, by service and cluster.
+    /// The newest response times, encoded, by service and cluster. Only where the proxy receives few responses.
     #[serde(rename = "p", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub samples: pool::Texts,
     /// The challenges of ACME authorities that wait for an answer; any proxy of the site may receive the question.

@@ -8,31 +8,32 @@ use crate::pool::{MOST, NEW, Recent, Texts};
 use crate::signal::Signals;
 use std::collections::BTreeMap;
 
-/// Samples of one service at one cluster that all proxies of a site tell together, a second.
+/// The number of samples a second for one service at one cluster that all proxies of a site should report together.
 const ALL: usize = 128;
-/// The least samples of one service at one cluster in a report that has any.
+/// The smallest limit of samples for one service at one cluster in a report.
 const LEAST: usize = 4;
-/// Bytes of names and samples that a proxy tells in a second, times the square of the number of proxies: the larger a site,
-/// the more reports a proxy gets, and the fewer samples each needs.
+/// A proxy may report this number, divided by the square of the number of proxies, of bytes a second: in a larger site each
+/// proxy receives more reports, and fewer samples of each suffice.
 const BYTES: f64 = 37_500.0;
-/// The bounds of the part of one report, in bytes. Where a report has less on average, every second or third report has it.
+/// The least and the most bytes of samples in one report, names included. If fewer are permitted a second, only every second
+/// or third report contains samples.
 const PART: (f64, f64) = (40.0, 512.0);
 const EVERY_MAX: f64 = 3.0;
 
-/// The samples of one service at one cluster that one report may have in a site of this many proxies.
+/// The limit of samples for one service at one cluster in one report, in a site of `members` proxies.
 fn most(members: u32) -> usize {
     (ALL / members.max(1) as usize).clamp(LEAST, MOST)
 }
 
-/// In a site of this many proxies: the seconds from one report with samples to the next, and its bytes of names and samples.
+/// The interval between two reports with samples, in seconds, and the limit of bytes in each, in a site of `members` proxies.
 fn room(members: u32) -> (usize, usize) {
     let bytes = BYTES / f64::from(members.max(1)).powi(2);
     let every = (PART.0 / bytes).ceil().clamp(1.0, EVERY_MAX);
     (every as usize, (bytes * every).clamp(PART.0, PART.1) as usize)
 }
 
-/// The texts for the other proxies of a site of `members`, at second `now`. What does not fit has its turn in one of the
-/// next seconds; `scatter` differs between proxies, so that not all tell in the same second.
+/// The encoded samples for a report to the other proxies of the site, which has `members` proxies. Services and clusters that
+/// do not fit take turns. `scatter` differs between proxies, so that they do not all report samples in the same second.
 #[must_use]
 pub fn texts(plan: &Plan, signals: &Signals, (members, scatter): (u32, u64), now: f64) -> Texts {
     let (every, mut left) = room(members);

@@ -1,5 +1,5 @@
-//! Answers that the other proxies of the site got from the same cluster. They count like this proxy's own while this
-//! proxy gets few itself.
+//! Responses that the other proxies of the site received from the same cluster. They count like this proxy's own while this
+//! proxy receives few.
 
 use super::means::{Answers, window};
 use super::moments::Moments;
@@ -8,9 +8,9 @@ use crate::exchange::{End, Ended, Exchanges, History};
 use crate::pool::{FEW, MOST, Observed};
 use crate::strata::Strata;
 
-/// Answers that may wait for the next sweep.
+/// The most responses of other proxies that are kept for the next sweep.
 const WAITING_MAX: usize = 256;
-/// Other proxies without a new answer for this time are no longer counted, in seconds.
+/// After this time without a report of a response, in seconds, the responses of other proxies no longer count.
 const SILENT: f64 = 3.0;
 
 /// The answers of other proxies. Their times contain no distance.
@@ -25,12 +25,12 @@ pub(super) struct Others {
     rate: f64,
     /// Seconds since the last answer.
     silent: f64,
-    /// Answers to exchanges that were sent before this second are not told: other endpoints gave them.
+    /// Exchanges sent before this time, in seconds, are not reported: they went to endpoints that were replaced.
     told_from: f64,
 }
 
 impl Track {
-    /// Takes answers that other proxies got; those beyond 256 in one sweep are dropped.
+    /// Adds response times of other proxies; those beyond 256 in one sweep are dropped.
     pub fn hear_others(&mut self, observed: &[Observed]) {
         let free = WAITING_MAX.saturating_sub(self.others.heard.len());
         let ended = |one: &Observed| Ended {
@@ -42,8 +42,8 @@ impl Track {
         self.others.heard.extend(observed.iter().take(free).map(ended));
     }
 
-    /// Folds the answers of other proxies in, or forgets them if this proxy gets enough itself. `usual` is the prediction for an
-    /// exchange of an unknown kind; answers from before `oldest` are forgotten. Seconds.
+    /// Updates the means with the responses of other proxies, or discards these if this proxy receives enough itself. `usual` is
+    /// the expected response time of an unknown kind of request; responses older than `oldest` are discarded. Seconds.
     pub fn fold_others(&mut self, strata: &Strata, usual: f64, oldest: f64, elapsed: f64) {
         let others = &mut self.others;
         others.silent = if others.heard.is_empty() { others.silent + elapsed } else { 0.0 };
@@ -70,8 +70,7 @@ impl Track {
         self.beyond.fold(1.0, Moments { count: mix.count, sum, squares });
     }
 
-    /// Forgets the answers of other proxies, and tells none to them that was sent before second `now`: the endpoints were
-    /// replaced.
+    /// Discards the responses of other proxies, and reports no exchange sent before `now`, because the endpoints were replaced.
     pub fn leave_others(&mut self, now: f64) {
         self.forget_others();
         self.others.told_from = now;
@@ -83,7 +82,7 @@ impl Track {
         self.means.forget_others();
     }
 
-    /// The newest response times for other proxies, without the distance; none where this proxy gets enough answers.
+    /// The newest response times, less the distance, for reports to other proxies; none if this proxy receives enough responses.
     #[must_use]
     pub fn newest_answers(&self, distance: f64) -> Vec<Observed> {
         if self.rates.completed >= FEW {
@@ -102,25 +101,25 @@ impl Track {
         newest
     }
 
-    /// The answers of other proxies that the last sweep took.
+    /// The responses of other proxies that were added in the last sweep.
     #[must_use]
     pub fn new_of_others(&self) -> &[Ended] {
         &self.others.new.ended
     }
 
-    /// The answers of other proxies in the last seconds.
+    /// The responses of other proxies in the last seconds.
     #[must_use]
     pub fn others(&self) -> &[Ended] {
         self.others.history.ended()
     }
 
-    /// Answers a second from which response times are known: this proxy's own, and those of others that count.
+    /// Responses a second: this proxy's own, and those of other proxies that count.
     #[must_use]
     pub fn observed_rate(&self) -> f64 {
         self.rates.completed + self.others.rate
     }
 
-    /// Whether the answers of other proxies are most of those that count, and these are not few.
+    /// Whether most of the responses that count are of other proxies, and there are at least 20 a second in all.
     #[must_use]
     pub fn is_pooled(&self) -> bool {
         self.others.rate > self.rates.completed && self.observed_rate() >= FEW

@@ -1,4 +1,5 @@
-//! Reports: of places to proxies, late; and of proxies to the other proxies of their site.
+//! Two kinds of reports: the load that places report to proxies, with a delay, and the response times that proxies report to
+//! the other proxies of their site.
 
 use super::{Event, World};
 use crate::place::Place;
