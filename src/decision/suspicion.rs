@@ -1,11 +1,11 @@
 //! Whether longer response times are a queue or slower work.
 //!
-//! A queue depends on load: when fewer exchanges are sent, a queue drains, but slower work stays slow. A queue delays
-//! only the loaded cluster: exchanges sent to other clusters at the same time (the control group) are as fast as
-//! before. A slower release is slow at every cluster. If the evidence indicates *slower work*, the baselines are
-//! raised by the certain part of the excess, at most by a factor of two at a time, and the excess no longer counts as
-//! a queue. If the excess grows again soon after, the step was wrong: the baselines are restored, and the next such
-//! step waits twice as long.
+//! A queue delays only the loaded cluster: exchanges sent to other clusters at the same time (the control group) are as
+//! fast as before. A slower release is slow at every cluster. And a queue depends on load: the spill keeps it near the
+//! length that is tolerated, but slower work stays slow, however much is spilled. If the evidence indicates *slower work*,
+//! the baselines are raised, at most by a factor of two at a time, and the excess no longer counts as a queue. If the
+//! excess grows again, or the spill goes on, the step was wrong: the baselines are restored, and the next such step waits
+//! twice as long.
 //!
 //! # Units
 //! Seconds; rates in exchanges a second.
@@ -21,20 +21,15 @@ const CONTROL_FOR: f64 = 0.2;
 const ALIKE: f64 = 0.5;
 /// The least excess of the control group, as a multiple of the queue tolerated at the nearest cluster.
 const CONTROL_PART: f64 = 0.3;
-/// The drain test begins after this part of a queue must have drained.
-const DRAINED_PART: f64 = 0.6;
-/// Exchanges over which rates are averaged.
-const SPAN: f64 = 60.0;
-/// The difference between sent and completed exchanges up to which both count as equal.
-const EVEN: f64 = 0.15;
-/// By how much the sent rate must be below the capacity, beyond the noise of arrivals, for a queue to drain.
-const NOISE: f64 = 0.03;
-/// Over how many seconds the excess that has to drain is averaged.
-const AVERAGED: f64 = 0.5;
-/// If at least this part of the excess remains after draining, the work is slower.
-const LEFT_PART: f64 = 0.5;
-/// The least number of exchanges sent since the drain for the test.
-const LOOKED_AT: f64 = 8.0;
+/// The time constant, in seconds, of the averages of an excess that lasts.
+const LASTS: f64 = 4.0;
+/// An excess that lasts is slower work if its mean is above this multiple of the tolerated queue, and above this part of the
+/// response time without a queue. The spill keeps a queue at about half of the first; where few servers serve, or the next
+/// cluster is near, requests wait for each other longer than is tolerated.
+const BEYOND: f64 = 2.2;
+const BEYOND_PART: f64 = 0.4;
+/// The multiple of that bound above which the mean counts as this, so that a short, long queue does not last.
+const BEYOND_MAX: f64 = 1.2;
 /// The largest factor by which baselines rise at once.
 const STEP_MAX: f64 = 2.0;
 /// An excess below this part of the baseline is ignored.
@@ -42,6 +37,10 @@ const MATERIAL: f64 = 0.05;
 /// The least time for which a step is watched, in seconds and in multiples of the excess.
 const WATCHED: f64 = 1.5;
 const WATCHED_EXCESSES: f64 = 5.0;
+/// The same for a step that was made because the excess lasted. The share of the second half of that time from which on a
+/// spill that goes on shows that it was a queue: the averages need the first half to forget the old baselines.
+const WATCHED_LASTING: f64 = 6.0;
+const SPILLED_PART: f64 = 0.5;
 /// The wait after a wrong step in seconds: first and longest.
 const HOLD: f64 = 2.0;
 const HOLD_MAX: f64 = 60.0;
@@ -53,8 +52,6 @@ const CALM: f64 = 3.0;
 const KEEPS_UP: f64 = 0.95;
 /// The time constant, in seconds, with which an excess without spill becomes part of the baselines.
 const SETTLES: f64 = 10.0;
-/// The time constant, in seconds, with which the highest completion rate falls to the present one.
-const PEAK_FADES: f64 = 10.0;
 
 /// The evidence of one sweep: the nearest cluster and the others.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +70,12 @@ pub struct Evidence {
     pub elsewhere: f64,
     /// Whether the control group completes as many exchanges as are sent to it.
     pub control_keeps_up: bool,
-    /// The excess of exchanges sent to the nearest cluster after its queue must have drained.
-    pub since_drained: Excess,
     /// Whether the baselines are final rather than preliminary.
     pub settled: bool,
     /// A low quantile of the response times at the nearest cluster, according to the baselines.
     pub usual: f64,
+    /// The response time without a queue.
+    pub service: f64,
     /// The queue tolerated at the nearest cluster while other clusters have no queue.
     pub worth: f64,
     /// How much farther the next cluster is.
@@ -112,12 +109,46 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     until: f64,
-    /// Whether the step was made because the excess remained after a queue must have drained.
-    drained: bool,
+    /// Whether the step was made because the excess lasted, and for how many seconds of the second half of the watch
+    /// exchanges spilled.
+    lasting: bool,
+    spilled: f64,
     factor: f64,
     /// The whole excess before the step, and the part that the step explained.
     excess: f64,
     explained: f64,
+}
+
+/// Averages of the excess at the nearest cluster while it is suspected. Seconds; all begin at 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lasting {
+    /// Of the mean excess, at most `BEYOND_MAX` of the bound for slower work.
+    mean: f64,
+    /// Of the estimate from the shortest window.
+    point: f64,
+}
+
+impl Lasting {
+    /// The mean excess above which an excess that lasts is slower work.
+    fn bound(seen: &Evidence) -> f64 {
+        (BEYOND * seen.worth).max(BEYOND_PART * seen.service)
+    }
+
+    fn fold(&mut self, seen: &Evidence) {
+        let keep = (-seen.elapsed / LASTS).exp();
+        let fold =
+            |average: &mut f64, value: f64| *average = *average * keep + value * (1.0 - keep);
+        fold(&mut self.mean, seen.mean.clamp(0.0, BEYOND_MAX * Lasting::bound(seen)));
+        fold(&mut self.point, seen.home.point.unwrap_or(seen.home.low).max(seen.home.low));
+    }
+
+    /// The excess if it is slower work. If it is larger than the extra distance of the next cluster, the next cluster is
+    /// faster, and its use is right.
+    fn verdict(&self, seen: &Evidence) -> Option<f64> {
+        let keeps_up = seen.answered_rate >= KEEPS_UP * seen.sent_rate && !seen.grows;
+        let lasts = self.mean > Lasting::bound(seen) && seen.spills && seen.mean <= seen.gap;
+        (lasts && keeps_up).then_some(self.point * BEYOND_MAX)
+    }
 }
 
 /// The suspicion of one class.
@@ -125,24 +156,12 @@ struct Step {
 pub struct Suspicion {
     /// The moment since which the nearest cluster takes longer than usual.
     since: Option<f64>,
-    /// The last moment at which the longer time was certain.
-    certain: Option<f64>,
     clean: f64,
     agreed: f64,
-    drained: f64,
-    /// Rates at the nearest cluster since the suspicion began, and the highest completion rate.
-    sent: f64,
-    answered: f64,
-    peak: f64,
-    /// The excess that has to drain.
-    reference: f64,
-    drained_at: Option<f64>,
+    lasting: Lasting,
     step: Option<Step>,
     hold: f64,
     held_until: f64,
-    /// How long the drain test is paused after it raised the baselines, and until when.
-    pause: f64,
-    drains_until: f64,
     unspilled: f64,
     /// Whether the nearest cluster was found to be slower than the others.
     own: bool,
@@ -153,12 +172,6 @@ impl Suspicion {
     #[must_use]
     pub fn since(&self) -> Option<f64> {
         self.since
-    }
-
-    /// The moment at which any queue must have drained.
-    #[must_use]
-    pub fn drained_at(&self) -> Option<f64> {
-        self.drained_at
     }
 
     /// Whether the baselines may learn from the exchanges that complete now.
@@ -184,18 +197,17 @@ impl Suspicion {
         let material = MATERIAL * usual;
         self.unspilled = if seen.spills { 0.0 } else { self.unspilled + elapsed };
         if home.sure > material && seen.settled {
-            self.certain = Some(now);
             self.since.get_or_insert(now);
         }
         let calm = home.sure <= material && !seen.spills;
         self.clean = if calm { self.clean + elapsed } else { 0.0 };
         if self.clean >= CALM {
-            (self.hold, self.pause) = (0.0, 0.0);
+            self.hold = 0.0;
         }
         if self.clean >= CLEAN {
             self.since = None;
-            self.forget_drain();
         }
+        self.lasting.fold(seen);
         if let Some(verdict) = self.watch(seen) {
             return verdict;
         }
@@ -204,10 +216,8 @@ impl Suspicion {
             self.agreed = 0.0;
             return self.down(seen);
         }
-        self.drain(seen);
         let by_control = self.control(seen);
-        let may_drain = now >= self.drains_until;
-        match by_control.or_else(|| self.after_drain(seen).filter(|_| may_drain)) {
+        match by_control.or_else(|| self.lasting.verdict(seen)) {
             Some(excess) => self.adopt(seen, excess, by_control.is_none()),
             None => self.settled(seen).map_or(Verdict::Wait, Verdict::Shift),
         }
@@ -225,24 +235,28 @@ impl Suspicion {
         if factor < 1.0 - MATERIAL { Verdict::Scale(factor) } else { Verdict::Wait }
     }
 
-    /// Watches the last step: if the excess continues to grow, it was a queue.
+    /// Watches the last step: if the excess continues to grow, it was a queue. A step that explains slower work ends the
+    /// spill; a step that hides a queue lets the queue grow until exchanges spill again.
     fn watch(&mut self, seen: &Evidence) -> Option<Verdict> {
-        let step = self.step?;
+        let half = WATCHED_LASTING / 2.0;
+        let step = self.step.as_mut()?;
+        if step.lasting && seen.spills && seen.now > step.until - half {
+            step.spilled += seen.elapsed;
+        }
+        let step = *step;
         let over = seen.now > step.until;
         let grew = seen.home.low + step.explained > 1.5 * step.excess + MATERIAL * seen.usual;
-        // A step that explains slower work ends the spill; a step that hides a queue lets the queue grow.
-        let lately = self.certain.is_some_and(|at| seen.now - at < CLEAN);
-        let unexplained = over && step.drained && lately && seen.spills;
+        let unexplained = over && step.spilled > SPILLED_PART * half;
         if over && !unexplained {
             self.step = None;
             return None;
         }
-        if (grew || unexplained) && seen.spills {
+        if grew && seen.spills || unexplained {
             self.step = None;
             self.own = false;
             self.hold = (2.0 * self.hold).clamp(HOLD, HOLD_MAX);
             self.held_until = seen.now + self.hold;
-            self.forget_drain();
+            self.lasting = Lasting::default();
             return Some(Verdict::Scale(1.0 / step.factor));
         }
         None
@@ -261,98 +275,33 @@ impl Suspicion {
         (self.agreed >= CONTROL_FOR).then_some(excess * part)
     }
 
-    /// Computes how much of a queue must have drained. A queue drains while clearly fewer exchanges are sent
-    /// than the cluster completed during the suspicion.
-    fn drain(&mut self, seen: &Evidence) {
-        let began = self.since.unwrap_or(seen.now);
-        let span = (SPAN / seen.answered_rate.max(1.0)).clamp(1.0, 3.0);
-        let news = 1.0 - (-seen.elapsed / span).exp();
-        self.sent += (seen.sent_rate - self.sent) * news;
-        self.answered += (seen.answered_rate - self.answered) * news;
-        if self.peak <= 0.0 {
-            // The first completion rate is the capacity, unless the queue is growing at that moment.
-            (self.sent, self.answered) = (seen.sent_rate, seen.answered_rate);
-            self.peak = if seen.grows { 1e-9 } else { seen.answered_rate };
-        }
-        let even = (self.sent - self.answered).abs() < EVEN * self.answered;
-        if self.peak > self.answered {
-            self.peak =
-                self.answered + (self.peak - self.answered) * (-seen.elapsed / PEAK_FADES).exp();
-        }
-        if seen.now - began > span && even {
-            self.peak = self.peak.max(self.answered);
-        }
-        if self.drained_at.is_some() {
-            return;
-        }
-        let excess = seen.home.point.unwrap_or(seen.home.low);
-        let news = if self.reference > 0.0 { (seen.elapsed / AVERAGED).min(1.0) } else { 1.0 };
-        self.reference += (excess - self.reference) * news;
-        let noise = NOISE + 2.0 / (2.0 * span * self.peak.max(1.0)).sqrt();
-        let gain = (1.0 - noise - self.sent / self.peak) * seen.elapsed;
-        self.drained = (self.drained + gain).max(0.0);
-        if self.drained >= DRAINED_PART * self.reference {
-            self.drained_at = Some(seen.now);
-        }
-    }
-
-    /// The verdict on the excess that remains after a queue must have drained.
-    fn after_drain(&mut self, seen: &Evidence) -> Option<f64> {
-        self.drained_at?;
-        let left = seen.since_drained;
-        if left.count < LOOKED_AT {
-            return None;
-        }
-        // The excess is larger than the extra distance of the next cluster: the next cluster is faster, and its use
-        // is right.
-        let elsewhere_quicker = seen.control.count >= LOOKED_AT
-            && seen.control.high < LEFT_PART * self.reference
-            && seen.mean > seen.gap;
-        if elsewhere_quicker || left.point.is_some_and(|point| point < LEFT_PART * self.reference) {
-            self.forget_drain();
-            return None;
-        }
-        let certain = left.low > LEFT_PART * self.reference;
-        certain.then_some(left.point.unwrap_or(left.low).max(left.low))
-    }
-
     /// The new usual response time: an excess delay that causes no spill and does not grow.
     fn settled(&self, seen: &Evidence) -> Option<f64> {
         let steady = self.unspilled > 2.0 && seen.answered_rate >= KEEPS_UP * seen.sent_rate;
         steady.then_some(seen.home.low * seen.elapsed / SETTLES)
     }
 
-    fn adopt(&mut self, seen: &Evidence, excess: f64, drained: bool) -> Verdict {
+    fn adopt(&mut self, seen: &Evidence, excess: f64, lasting: bool) -> Verdict {
         let factor = (1.0 + excess / seen.usual.max(1e-6)).min(STEP_MAX);
         let explained = (factor - 1.0) * seen.usual;
         let whole = seen.home.point.unwrap_or(seen.home.low).max(excess);
         self.agreed = 0.0;
-        if drained {
-            // During a long spill the test would pass by chance sooner or later.
-            self.own = true;
-            self.pause = (2.0 * self.pause).clamp(HOLD, HOLD_MAX);
-            self.drains_until = seen.now + self.pause;
-        }
-        self.forget_drain();
+        self.own |= lasting;
+        self.lasting = Lasting::default();
         if self.unspilled <= 2.0 {
-            let until = seen.now + WATCHED.max(WATCHED_EXCESSES * whole);
+            let shortest = if lasting { WATCHED_LASTING } else { WATCHED };
+            let until = seen.now + shortest.max(WATCHED_EXCESSES * whole);
             let before = self.step.map_or((0.0, 1.0, 0.0), |s| (s.explained, s.factor, s.excess));
             self.step = Some(Step {
                 until,
-                drained,
+                lasting,
+                spilled: 0.0,
                 factor: factor * before.1,
                 excess: (whole + before.0).max(before.2),
                 explained: explained + before.0,
             });
         }
         Verdict::Scale(factor)
-    }
-
-    fn forget_drain(&mut self) {
-        self.drained = 0.0;
-        self.peak = 0.0;
-        self.reference = 0.0;
-        self.drained_at = None;
     }
 }
 
@@ -381,10 +330,10 @@ mod tests {
             control_mean: 0.0,
             elsewhere: 1.0,
             control_keeps_up: true,
-            since_drained: Excess::default(),
             settled: true,
             usual: 0.010,
-            worth: 0.004,
+            service: 0.020,
+            worth: 0.005,
             gap: 0.030,
             mean: 0.010,
             grows: false,
@@ -441,38 +390,71 @@ mod tests {
         assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(false, false)), None);
     }
 
-    /// The sent rate is halved after one second; `left` is the excess of exchanges sent since.
-    fn less(left: f64) -> impl Fn(&Suspicion, f64) -> Evidence {
-        move |suspicion, now| {
-            let rate = if now > 1.2 { 100.0 } else { 200.0 };
-            let since_drained =
-                if suspicion.drained_at().is_some() { excess(left) } else { Excess::default() };
-            Evidence { sent_rate: rate, answered_rate: rate, since_drained, ..evidence() }
-        }
+    /// The mean excess is three times the tolerated queue, for as long as it takes.
+    fn lasting(_: &Suspicion, _: f64) -> Evidence {
+        Evidence { mean: 0.016, home: excess(0.006), ..evidence() }
     }
 
     #[test]
-    fn delay_that_remains_with_less_traffic_is_service_time() {
-        let stays = first(&mut Suspicion::default(), 0.0, 10.0, less(0.010));
-        assert!(matches!(stays, Some((at, Verdict::Scale(_))) if at < 4.0), "{stays:?}");
-        assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, less(0.001)), None);
+    fn delay_that_no_spill_removes_is_service_time() {
+        let (at, verdict) = first(&mut Suspicion::default(), 0.0, 30.0, lasting).unwrap();
+        assert!((5.0..10.0).contains(&at), "{at}");
+        assert!(matches!(verdict, Verdict::Scale(factor) if (factor - 1.6).abs() < 0.02));
+        // A queue of ten times the tolerated length drains within three seconds.
+        let drains = |_: &Suspicion, now| Evidence {
+            mean: if now < 3.0 { 0.040 } else { 0.008 },
+            home: excess(if now < 3.0 { 0.040 } else { 0.008 }),
+            gap: 0.100,
+            ..evidence()
+        };
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 60.0, drains), None);
         // If the next cluster is nearer than the excess, the next cluster is faster.
         let quicker =
-            |suspicion: &Suspicion, now| Evidence { gap: 0.005, ..less(0.010)(suspicion, now) };
-        assert_eq!(first(&mut Suspicion::default(), 0.0, 10.0, quicker), None);
+            |suspicion: &Suspicion, now| Evidence { gap: 0.015, ..lasting(suspicion, now) };
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 60.0, quicker), None);
+        let grows =
+            |suspicion: &Suspicion, now| Evidence { grows: true, ..lasting(suspicion, now) };
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 60.0, grows), None);
     }
 
     #[test]
-    fn a_trial_step_is_reverted_if_the_queue_grows() {
+    fn a_step_is_reverted_if_the_queue_grows() {
         let mut suspicion = Suspicion::default();
-        let (at, step) = first(&mut suspicion, 0.0, 10.0, less(0.010)).unwrap();
+        let (at, step) = first(&mut suspicion, 0.0, 10.0, lasting).unwrap();
         let Verdict::Scale(up) = step else { panic!("{step:?}") };
         let grows = |_: &Suspicion, _| Evidence { home: excess(0.050), ..evidence() };
         let (back, verdict) = first(&mut suspicion, at, 5.0, grows).unwrap();
         let Verdict::Scale(down) = verdict else { panic!("{verdict:?}") };
         assert!(back - at < 0.2 && (up * down - 1.0).abs() < 1e-9, "{up} and {down}");
-        let again = first(&mut suspicion, back, 3.0, less(0.010));
+        let again = first(&mut suspicion, back, 3.0, lasting);
         assert_eq!(again, None, "it is held for a while");
+    }
+
+    #[test]
+    fn a_step_is_reverted_if_the_spill_goes_on_and_the_next_waits_twice_as_long() {
+        let mut suspicion = Suspicion::default();
+        let spills = |_: &Suspicion, _| Evidence { mean: 0.004, home: excess(0.0), ..evidence() };
+        let mut waits = Vec::new();
+        let mut now = 0.0;
+        for _ in 0..6 {
+            let (at, step) = first(&mut suspicion, now, 60.0, lasting).unwrap();
+            let (back, verdict) = first(&mut suspicion, at, 10.0, spills).unwrap();
+            assert!((5.9..6.2).contains(&(back - at)), "{}", back - at);
+            let (Verdict::Scale(up), Verdict::Scale(down)) = (step, verdict) else { panic!() };
+            assert!((up * down - 1.0).abs() < 1e-9, "{up} and {down}");
+            waits.push(at - now);
+            now = back;
+        }
+        assert!(waits[5] > 30.0 && waits[4] < 20.0, "{waits:?}");
+        let mut ended = Suspicion::default();
+        let (at, _) = first(&mut ended, 0.0, 60.0, lasting).unwrap();
+        let calm = |_: &Suspicion, _| Evidence {
+            mean: 0.0,
+            home: excess(0.0),
+            spills: false,
+            ..evidence()
+        };
+        assert_eq!(first(&mut ended, at, 20.0, calm), None, "the step was right");
     }
 
     #[test]
@@ -508,7 +490,7 @@ mod tests {
             matches!(verdict, Some((_, Verdict::Scale(factor))) if (factor - 0.7).abs() < 1e-9)
         );
         let mut slower = Suspicion::default();
-        assert!(first(&mut slower, 0.0, 10.0, less(0.010)).is_some());
+        assert!(first(&mut slower, 0.0, 10.0, lasting).is_some());
         assert_eq!(first(&mut slower, 10.0, 5.0, calm), None);
     }
 }

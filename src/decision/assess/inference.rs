@@ -203,14 +203,6 @@ impl Inference {
             }
         };
         let home = &tracks[first];
-        let since_drained = match self.suspicion.drained_at() {
-            None => Excess::default(),
-            Some(at) => {
-                // When others sent their exchanges is known to a second only.
-                let [own, _] = seen(home, distances[first]);
-                excess(&[own], &self.strata, at, now, &mut self.scratch)
-            }
-        };
         Evidence {
             now,
             elapsed,
@@ -221,9 +213,9 @@ impl Inference {
             // clusters show them.
             elsewhere: if self.calm { 1.0 } else { self.elsewhere(tracks, first) },
             control_keeps_up,
-            since_drained,
             settled: self.strata.weight() >= SETTLED,
             usual: self.strata.usual(),
+            service: self.service().unwrap_or_default(),
             worth: before.worth,
             gap: before.gap,
             mean: home.beyond(),
