@@ -150,6 +150,16 @@ fn proxies_with_little_traffic_tell_slow_work_from_a_queue_together() {
     assert!(alone > 2.0 * together && alone > 0.05, "{alone} alone, {together} together");
 }
 
+/// A third of the data centre's capacity is used when its work becomes 1.8 times slower. A proxy that looks
+/// for a drained queue finds none in some of these worlds, and spills half of the requests for good.
+#[test]
+fn slower_work_at_the_nearest_cluster_alone_buys_no_cloud_for_long() {
+    let spec = short(&scenario::named("S19i").unwrap(), 50.0, false);
+    let needless = |seed| run(&spec, "tidegate", seed).between(30.0, 50.0).needless;
+    let shares: Vec<f64> = (1..=12).map(needless).collect();
+    assert!(shares.iter().sum::<f64>() / 12.0 < 0.06, "{shares:.3?}");
+}
+
 #[test]
 fn the_engine_meets_the_gates_of_the_small_world() {
     let mut missed = Vec::new();
