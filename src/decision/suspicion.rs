@@ -23,12 +23,14 @@ const ALIKE: f64 = 0.5;
 const CONTROL_PART: f64 = 0.3;
 /// The time constant, in seconds, of the averages of an excess that lasts.
 const LASTS: f64 = 4.0;
-/// An excess that lasts is slower work if its mean is above this multiple of the tolerated queue, and above this part of the
-/// response time without a queue. The spill keeps a queue at about half of the first; where few servers serve, or the next
-/// cluster is near, requests wait for each other longer than is tolerated.
+/// An excess that lasts is slower work if its mean is above this multiple of the tolerated queue: the spill keeps a queue
+/// shorter than that.
 const BEYOND: f64 = 2.2;
+/// And above this part of the response time without a queue: where few servers serve, or the next cluster is near, requests
+/// wait for each other longer than is tolerated.
 const BEYOND_PART: f64 = 0.4;
-/// The multiple of that bound above which the mean counts as this, so that a short, long queue does not last.
+/// The multiple of that bound above which the mean counts as this multiple, so that a long queue that drains soon does not
+/// keep the average above the bound.
 const BEYOND_MAX: f64 = 1.2;
 /// The largest factor by which baselines rise at once.
 const STEP_MAX: f64 = 2.0;
@@ -37,9 +39,11 @@ const MATERIAL: f64 = 0.05;
 /// The least time for which a step is watched, in seconds and in multiples of the excess.
 const WATCHED: f64 = 1.5;
 const WATCHED_EXCESSES: f64 = 5.0;
-/// The same for a step that was made because the excess lasted. The share of the second half of that time from which on a
-/// spill that goes on shows that it was a queue: the averages need the first half to forget the old baselines.
+/// The least time for which a step is watched that was made because the excess lasted, in seconds.
 const WATCHED_LASTING: f64 = 6.0;
+/// The last seconds of that time, in which a spill refutes the step. Before, the averages forget the old baselines.
+const REFUTES: f64 = 3.0;
+/// The part of these seconds from which on it does.
 const SPILLED_PART: f64 = 0.5;
 /// The wait after a wrong step in seconds: first and longest.
 const HOLD: f64 = 2.0;
@@ -74,10 +78,12 @@ pub struct Evidence {
     pub settled: bool,
     /// A low quantile of the response times at the nearest cluster, according to the baselines.
     pub usual: f64,
-    /// The response time without a queue.
+    /// The response time without a queue; 0 while unknown.
     pub service: f64,
     /// The queue tolerated at the nearest cluster while other clusters have no queue.
     pub worth: f64,
+    /// The queue tolerated at the nearest cluster with the present queues of other clusters.
+    pub tolerated: f64,
     /// How much farther the next cluster is.
     pub gap: f64,
     /// The mean difference between response times at the nearest cluster and the means of their kinds.
@@ -90,6 +96,8 @@ pub struct Evidence {
     pub answered_rate: f64,
     /// Whether exchanges spill from the nearest cluster.
     pub spills: bool,
+    /// Whether exchanges may leave the nearest cluster: a budget can forbid it.
+    pub may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters: exchanges are shed, or many clients leave.
     pub overloaded: bool,
 }
@@ -109,9 +117,9 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     until: f64,
-    /// Whether the step was made because the excess lasted, and for how many seconds of the second half of the watch
-    /// exchanges spilled.
+    /// Whether the step was made because the excess lasted.
     lasting: bool,
+    /// For how many of the last seconds of the watch exchanges spilled.
     spilled: f64,
     factor: f64,
     /// The whole excess before the step, and the part that the step explained.
@@ -119,27 +127,51 @@ struct Step {
     explained: f64,
 }
 
-/// Averages of the excess at the nearest cluster while it is suspected. Seconds; all begin at 0.
+impl Step {
+    /// This step and one that follows before its watch is over: both are watched, and reverted, as one.
+    fn and(self, next: Step) -> Step {
+        Step {
+            until: next.until.max(self.until),
+            lasting: next.lasting || self.lasting,
+            spilled: if next.lasting { 0.0 } else { self.spilled },
+            factor: next.factor * self.factor,
+            excess: (next.excess + self.explained).max(self.excess),
+            explained: next.explained + self.explained,
+        }
+    }
+}
+
+/// Averages of the excess at the nearest cluster while a spill should remove it. Seconds; all begin at 0.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lasting {
     /// Of the mean excess, at most `BEYOND_MAX` of the bound for slower work.
     mean: f64,
-    /// Of the estimate from the shortest window.
+    /// Of the estimate from the shortest window, and the weight of this average.
     point: f64,
+    weight: f64,
 }
 
 impl Lasting {
     /// The mean excess above which an excess that lasts is slower work.
     fn bound(seen: &Evidence) -> f64 {
-        (BEYOND * seen.worth).max(BEYOND_PART * seen.service)
+        (BEYOND * seen.tolerated).max(BEYOND_PART * seen.service)
     }
 
+    /// Folds a sweep in. A queue that the spill cannot remove does not count: during overload, while it grows, and if the next
+    /// cluster is slower than the queue is long.
     fn fold(&mut self, seen: &Evidence) {
+        if seen.overloaded {
+            *self = Lasting::default();
+        }
+        if seen.overloaded || seen.grows || !seen.may_leave {
+            return;
+        }
         let keep = (-seen.elapsed / LASTS).exp();
         let fold =
             |average: &mut f64, value: f64| *average = *average * keep + value * (1.0 - keep);
         fold(&mut self.mean, seen.mean.clamp(0.0, BEYOND_MAX * Lasting::bound(seen)));
         fold(&mut self.point, seen.home.point.unwrap_or(seen.home.low).max(seen.home.low));
+        fold(&mut self.weight, 1.0);
     }
 
     /// The excess if it is slower work. If it is larger than the extra distance of the next cluster, the next cluster is
@@ -147,7 +179,8 @@ impl Lasting {
     fn verdict(&self, seen: &Evidence) -> Option<f64> {
         let keeps_up = seen.answered_rate >= KEEPS_UP * seen.sent_rate && !seen.grows;
         let lasts = self.mean > Lasting::bound(seen) && seen.spills && seen.mean <= seen.gap;
-        (lasts && keeps_up).then_some(self.point * BEYOND_MAX)
+        let excess = (self.point / self.weight.max(1e-9)).min(seen.mean);
+        (lasts && keeps_up && seen.may_leave && excess > MATERIAL * seen.usual).then_some(excess)
     }
 }
 
@@ -184,6 +217,11 @@ impl Suspicion {
     #[must_use]
     pub fn is_calm(&self) -> bool {
         self.clean >= CALM
+    }
+
+    /// Forgets how long the excess lasted, because another cluster is the nearest now.
+    pub fn moves(&mut self) {
+        self.lasting = Lasting::default();
     }
 
     /// Forgets everything, because the endpoints have changed.
@@ -238,15 +276,15 @@ impl Suspicion {
     /// Watches the last step: if the excess continues to grow, it was a queue. A step that explains slower work ends the
     /// spill; a step that hides a queue lets the queue grow until exchanges spill again.
     fn watch(&mut self, seen: &Evidence) -> Option<Verdict> {
-        let half = WATCHED_LASTING / 2.0;
         let step = self.step.as_mut()?;
-        if step.lasting && seen.spills && seen.now > step.until - half {
-            step.spilled += seen.elapsed;
+        let spills = seen.spills && seen.sent_rate > 0.0;
+        if step.lasting && spills && seen.now > step.until - REFUTES {
+            step.spilled += seen.elapsed.min(1.0);
         }
         let step = *step;
         let over = seen.now > step.until;
         let grew = seen.home.low + step.explained > 1.5 * step.excess + MATERIAL * seen.usual;
-        let unexplained = over && step.spilled > SPILLED_PART * half;
+        let unexplained = over && step.spilled > SPILLED_PART * REFUTES;
         if over && !unexplained {
             self.step = None;
             return None;
@@ -290,16 +328,15 @@ impl Suspicion {
         self.lasting = Lasting::default();
         if self.unspilled <= 2.0 {
             let shortest = if lasting { WATCHED_LASTING } else { WATCHED };
-            let until = seen.now + shortest.max(WATCHED_EXCESSES * whole);
-            let before = self.step.map_or((0.0, 1.0, 0.0), |s| (s.explained, s.factor, s.excess));
-            self.step = Some(Step {
-                until,
+            let step = Step {
+                until: seen.now + shortest.max(WATCHED_EXCESSES * whole),
                 lasting,
                 spilled: 0.0,
-                factor: factor * before.1,
-                excess: (whole + before.0).max(before.2),
-                explained: explained + before.0,
-            });
+                factor,
+                excess: whole,
+                explained,
+            };
+            self.step = Some(self.step.map_or(step, |before| before.and(step)));
         }
         Verdict::Scale(factor)
     }
@@ -334,12 +371,14 @@ mod tests {
             usual: 0.010,
             service: 0.020,
             worth: 0.005,
+            tolerated: 0.005,
             gap: 0.030,
             mean: 0.010,
             grows: false,
             sent_rate: 200.0,
             answered_rate: 200.0,
             spills: true,
+            may_leave: true,
             overloaded: false,
         }
     }
@@ -388,6 +427,15 @@ mod tests {
         };
         assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(true, true)), None);
         assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(false, false)), None);
+        // What lasted during the overload counts no more after it, and neither does what no budget lets leave.
+        let mut suspicion = Suspicion::default();
+        let shed =
+            |suspicion: &Suspicion, now| Evidence { overloaded: true, ..lasting(suspicion, now) };
+        assert_eq!(first(&mut suspicion, 0.0, 30.0, shed), None);
+        assert_eq!(first(&mut suspicion, 30.0, 5.0, lasting), None);
+        let stays =
+            |suspicion: &Suspicion, now| Evidence { may_leave: false, ..lasting(suspicion, now) };
+        assert_eq!(first(&mut Suspicion::default(), 0.0, 30.0, stays), None);
     }
 
     /// The mean excess is three times the tolerated queue, for as long as it takes.
@@ -400,7 +448,7 @@ mod tests {
         let (at, verdict) = first(&mut Suspicion::default(), 0.0, 30.0, lasting).unwrap();
         assert!((5.0..10.0).contains(&at), "{at}");
         assert!(matches!(verdict, Verdict::Scale(factor) if (factor - 1.6).abs() < 0.02));
-        // A queue of ten times the tolerated length drains within three seconds.
+        // A queue of eight times the tolerated length drains within three seconds.
         let drains = |_: &Suspicion, now| Evidence {
             mean: if now < 3.0 { 0.040 } else { 0.008 },
             home: excess(if now < 3.0 { 0.040 } else { 0.008 }),
@@ -426,8 +474,35 @@ mod tests {
         let (back, verdict) = first(&mut suspicion, at, 5.0, grows).unwrap();
         let Verdict::Scale(down) = verdict else { panic!("{verdict:?}") };
         assert!(back - at < 0.2 && (up * down - 1.0).abs() < 1e-9, "{up} and {down}");
-        let again = first(&mut suspicion, back, 3.0, lasting);
-        assert_eq!(again, None, "it is held for a while");
+        let slower = |_: &Suspicion, _| Evidence {
+            control: excess(0.010),
+            control_mean: 0.010,
+            ..evidence()
+        };
+        let (again, _) = first(&mut suspicion, back, 10.0, slower).unwrap();
+        assert!((HOLD..HOLD + 0.5).contains(&(again - back)), "{}", again - back);
+    }
+
+    #[test]
+    fn a_step_by_the_control_group_does_not_end_the_watch_of_one_that_lasted() {
+        let mut suspicion = Suspicion::default();
+        let (at, one) = first(&mut suspicion, 0.0, 10.0, lasting).unwrap();
+        let slower = |_: &Suspicion, _| Evidence {
+            mean: 0.002,
+            home: excess(0.002),
+            control: excess(0.002),
+            control_mean: 0.002,
+            ..evidence()
+        };
+        let (then, two) = first(&mut suspicion, at, 2.0, slower).unwrap();
+        let spills = |_: &Suspicion, _| Evidence { mean: 0.004, home: excess(0.0), ..evidence() };
+        let (back, verdict) = first(&mut suspicion, then, 10.0, spills).unwrap();
+        let [Verdict::Scale(one), Verdict::Scale(two), Verdict::Scale(down)] = [one, two, verdict]
+        else {
+            panic!("{verdict:?}")
+        };
+        assert!((5.9..6.2).contains(&(back - at)), "{}", back - at);
+        assert!((one * two * down - 1.0).abs() < 1e-9, "{one}, {two} and {down}");
     }
 
     #[test]

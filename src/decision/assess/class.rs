@@ -25,7 +25,7 @@ use crate::pool::{FEW, Observed};
 use crate::price::Prices;
 use crate::service_time::{ReportedService, SERVICE_UNKNOWN};
 use crate::shed::{Claim, PRIORITIES, PriorityDemand, Shed};
-use crate::signal::{Choice, ClassSignals, Why};
+use crate::signal::{ClassSignals, Why};
 use crate::spill::{self, Candidate};
 use crate::units::Timestamp;
 use std::sync::Arc;
@@ -222,7 +222,7 @@ impl ClassState {
         let Ranking { order, live, panics } = &ranking;
         let ranked = Ranked { order, live, shift: shift.filter(|shift| shift.applies()) };
         let mut choices = choices(places, &candidates, ranked, &may_take, self.demand, now);
-        self.before = before(&candidates, live, &choices);
+        self.before = before(&candidates, live);
         if *panics {
             choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
         }
@@ -236,6 +236,7 @@ impl ClassState {
             let free = plan.clusters[choice.cluster].prices == Prices::default();
             free || if self.unlimited[choice.slot] { money.failover } else { money.spill }
         });
+        self.before.may_leave = choices.len() > 1;
         for choice in &mut choices {
             let (spill, failover) = money.limits;
             if if self.unlimited[choice.slot] { failover } else { spill } {
@@ -452,14 +453,15 @@ fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
 }
 
 /// The comparison values for the next sweep.
-fn before(candidates: &[Candidate], live: &[usize], choices: &[Choice]) -> Before {
+fn before(candidates: &[Candidate], live: &[usize]) -> Before {
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
     let Some(first) = listed.first() else { return Before::default() };
     let next = listed[1..].iter().map(|other| other.base).reduce(f64::min);
     Before {
         worth: spill::tolerable_queue(&idle(&listed), 0),
+        tolerated: spill::tolerable_queue(&listed, 0),
         gap: next.map_or(f64::INFINITY, |next| next - first.base),
-        spills: choices.first().is_some_and(|choice| choice.share < 0.98) && listed.len() > 1,
-        overloaded: false,
+        spills: spill::accept(&listed, 0) < 0.98,
+        ..Before::default()
     }
 }

@@ -15,10 +15,14 @@ use crate::suspicion::{Evidence, Suspicion, Verdict};
 pub(super) struct Before {
     /// The queue that is tolerated at the nearest cluster while there is none elsewhere.
     pub(super) worth: f64,
+    /// The same with the present queues elsewhere.
+    pub(super) tolerated: f64,
     /// How much farther the next cluster is.
     pub(super) gap: f64,
     /// Whether load kept exchanges away from the nearest cluster.
     pub(super) spills: bool,
+    /// Whether another cluster may be used: a budget can forbid it.
+    pub(super) may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters.
     pub(super) overloaded: bool,
 }
@@ -42,6 +46,8 @@ pub(super) struct Sweep<'a> {
 pub(super) struct Inference {
     strata: Strata,
     suspicion: Suspicion,
+    /// The nearest cluster at the last sweep.
+    first: usize,
     scratch: Scratch,
     /// The exchanges of the last sweep, by slot.
     pub(super) new: Vec<Exchanges>,
@@ -80,6 +86,7 @@ impl Inference {
         Inference {
             strata: Strata::default(),
             suspicion: Suspicion::default(),
+            first: 0,
             scratch: Scratch::default(),
             new: vec![Exchanges::default(); clusters],
             excesses: vec![Excess::default(); clusters],
@@ -145,6 +152,9 @@ impl Inference {
         let of_others = tracks.iter().flat_map(Track::new_of_others);
         for one in self.new.iter().flat_map(Exchanges::answered).chain(of_others) {
             self.strata.see(one.stratum);
+        }
+        if std::mem::replace(&mut self.first, first) != first {
+            self.suspicion.moves();
         }
         self.measure(tracks, distances, now);
         let seen = self.evidence(sweep);
@@ -217,12 +227,14 @@ impl Inference {
             usual: self.strata.usual(),
             service: self.service().unwrap_or_default(),
             worth: before.worth,
+            tolerated: before.tolerated,
             gap: before.gap,
             mean: home.beyond(),
             grows: home.growth() > 0.0,
             sent_rate: home.accepted_rate(),
             answered_rate: home.good_rate(),
             spills: before.spills,
+            may_leave: before.may_leave,
             overloaded: before.overloaded || tracks.iter().any(|track| track.leaving() > LEAVING),
         }
     }
@@ -376,7 +388,14 @@ mod tests {
                 track.fold(&tally, 0.0, 1.0, &mix, elapsed);
                 inference.new[slot] = exchanges;
             }
-            let before = Before { worth: 0.015, gap: 0.1, spills: queues, overloaded: false };
+            let before = Before {
+                worth: 0.015,
+                tolerated: 0.015,
+                gap: 0.1,
+                spills: queues,
+                may_leave: true,
+                overloaded: false,
+            };
             let (tracks, distances) = (tracks.as_slice(), &[0.0, 0.0]);
             inference.update(Sweep { tracks, distances, first: 0, before, now, elapsed });
         }
@@ -408,8 +427,10 @@ mod tests {
                 }
                 let before = Before {
                     worth: dice.unit() * 0.01,
+                    tolerated: dice.unit() * 0.01,
                     gap: dice.unit(),
                     spills: dice.below(2) == 0,
+                    may_leave: dice.below(8) > 0,
                     overloaded: dice.below(20) == 0,
                 };
                 let first = dice.below(2);
