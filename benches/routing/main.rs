@@ -35,42 +35,61 @@ const FIELD: [&str; 3] = ["tidegate", "least-request", "O1"];
 /// Scenarios that a quick run skips because of their length.
 const LONG: [&str; 5] = ["S8", "S9", "S12b", "S14", "S16"];
 
-fn options() -> Options {
+const USAGE: &str = "cargo bench --bench routing -- [--quick] [--seed N | --seeds N] [--scenario S1,S19*] \
+                     [--policies tidegate,O1]";
+
+/// The options; `None` if an argument is not known, or its value is none.
+fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
     let mut options = Options {
         quick: false,
         seeds: (1..=10).collect(),
         scenarios: Vec::new(),
         policies: Vec::new(),
     };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let number = |args: &mut dyn Iterator<Item = String>| -> u64 {
-            args.next().and_then(|text| text.parse().ok()).expect("a number")
-        };
-        let names = |args: &mut dyn Iterator<Item = String>| -> Vec<String> {
-            args.next().expect("names").split(',').map(str::to_owned).collect()
-        };
-        match arg.as_str() {
+    let names = |text: String| text.split(',').map(str::to_owned).collect();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            // Cargo's own.
+            "--bench" => {}
             "--quick" => (options.quick, options.seeds) = (true, vec![1, 2]),
-            "--seed" => options.seeds = vec![number(&mut args)],
-            "--seeds" => options.seeds = (1..=number(&mut args)).collect(),
-            "--scenario" => options.scenarios = names(&mut args),
-            "--policies" => options.policies = names(&mut args),
-            _ => {}
+            "--seed" => options.seeds = vec![words.next()?.parse().ok()?],
+            "--seeds" => options.seeds = (1..=words.next()?.parse().ok()?).collect(),
+            "--scenario" => options.scenarios = names(words.next()?),
+            "--policies" => options.policies = names(words.next()?),
+            _ => return None,
         }
     }
-    options
+    let selects = |name: &&String| scenario::all(true).iter().any(|one| is_named(one, name));
+    let unknown = options.scenarios.iter().find(|name| !selects(name));
+    let policies = || baseline::ALL.iter().map(|entry| entry.name);
+    let stranger = options.policies.iter().find(|name| policies().all(|known| known != *name));
+    match (unknown, stranger) {
+        (None, None) => Some(options),
+        (Some(name), _) => {
+            let all: Vec<&str> = scenario::all(true).iter().map(|one| one.name).collect();
+            eprintln!("no scenario {name}; there are {}", all.join(", "));
+            None
+        }
+        (None, Some(name)) => {
+            eprintln!("no policy {name}; there are {}", policies().collect::<Vec<_>>().join(", "));
+            None
+        }
+    }
+}
+
+/// Whether `name` selects the scenario; `S19*` selects all whose names begin with S19.
+fn is_named(scenario: &Scenario, name: &str) -> bool {
+    match name.strip_suffix('*') {
+        Some(start) => scenario.name.starts_with(start),
+        None => name == scenario.name,
+    }
 }
 
 /// The scenarios of this run; those named, else all, or the short ones.
 fn scenarios(options: &Options) -> Vec<Scenario> {
     let wanted = |scenario: &Scenario| match options.scenarios.as_slice() {
         [] => !(options.quick && LONG.contains(&scenario.name)),
-        // `S19*` selects all names with that prefix.
-        names => names.iter().any(|name| match name.strip_suffix('*') {
-            Some(start) => scenario.name.starts_with(start),
-            None => name == scenario.name,
-        }),
+        names => names.iter().any(|name| is_named(scenario, name)),
     };
     scenario::all(!options.quick).into_iter().filter(wanted).collect()
 }
@@ -220,7 +239,10 @@ fn plots(
 }
 
 fn main() -> ExitCode {
-    let options = options();
+    let Some(options) = options(std::env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench/routing");
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let mut csv = "scenario,policy,mean_ms,mean_ci95,p50_ms,p99_ms,p999_ms,good_percent,home_percent,needless_percent,attempts\n".to_owned();

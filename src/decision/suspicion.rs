@@ -157,13 +157,14 @@ impl Lasting {
         (BEYOND * seen.tolerated).max(BEYOND_PART * seen.service)
     }
 
-    /// Folds a sweep in. A queue that the spill cannot remove does not count: during overload, while it grows, and if the next
-    /// cluster is slower than the queue is long.
+    /// Folds a sweep in, unless no spill could have shortened a queue: during overload, while more is sent than completes, and
+    /// while no exchange may leave. An overload starts the averages anew.
     fn fold(&mut self, seen: &Evidence) {
         if seen.overloaded {
             *self = Lasting::default();
+            return;
         }
-        if seen.overloaded || seen.grows || !seen.may_leave {
+        if seen.grows || !seen.may_leave {
             return;
         }
         let keep = (-seen.elapsed / LASTS).exp();

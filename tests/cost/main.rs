@@ -1,7 +1,8 @@
 //! The cost of parsing, of a decision and of an exchange, as a guard: allocations, and instructions under callgrind.
 //!
-//! Times depend on the machine, instructions do not: `tests/cost/instructions.txt` has those of the development build by
-//! this compiler, and a change of more than 3 % fails. After an intended change: `TIDEGATE_GOLDEN=write cargo test
+//! Times depend on the machine, instructions hardly: `tests/cost/instructions.txt` has those of the development build by
+//! this compiler, and a change of more than 3 % fails; of an exchange only an increase, because machines on which the
+//! cluster's response is there sooner poll it less often (-7.5 % on one). After an intended change: `TIDEGATE_GOLDEN=write cargo test
 //! --all-features --test cost`, and the difference says what it costs. What a release needs is measured by `make bench`
 //! and `cargo bench --bench decision`.
 #![allow(
@@ -31,20 +32,48 @@ struct Subject {
     /// The function whose instructions are counted, with all that it calls. What a worker does by the clock, such as
     /// taking over a new view, is outside.
     inside: &'static str,
+    /// The part by which a count may be below its baseline.
+    below: f64,
 }
 
 /// The task of a client's connection.
 const CONNECTION: &str = "tidegate::server::worker::begin::{{closure}}";
 
-const SUBJECTS: [Subject; 4] = [
-    Subject { name: "parse", run: parse::run, count: 1_000, inside: "cost::parse::run" },
-    Subject { name: "decide", run: decide::run, count: 1_000, inside: "cost::decide::run" },
-    Subject { name: "exchange-http1", run: exchange::http1, count: 200, inside: CONNECTION },
-    Subject { name: "exchange-http2", run: exchange::http2, count: 200, inside: CONNECTION },
-];
-
-/// The part by which a count may differ from its baseline.
+/// The part by which a count may be above its baseline; and below, if it is the same on every machine.
 const TOLERANCE: f64 = 0.03;
+/// The part by which an exchange may be below.
+const FEWER_POLLS: f64 = 0.12;
+
+const SUBJECTS: [Subject; 4] = [
+    Subject {
+        name: "parse",
+        run: parse::run,
+        count: 1_000,
+        inside: "cost::parse::run",
+        below: TOLERANCE,
+    },
+    Subject {
+        name: "decide",
+        run: decide::run,
+        count: 1_000,
+        inside: "cost::decide::run",
+        below: TOLERANCE,
+    },
+    Subject {
+        name: "exchange-http1",
+        run: exchange::http1,
+        count: 200,
+        inside: CONNECTION,
+        below: FEWER_POLLS,
+    },
+    Subject {
+        name: "exchange-http2",
+        run: exchange::http2,
+        count: 200,
+        inside: CONNECTION,
+        below: FEWER_POLLS,
+    },
+];
 
 /// Set in a process that is counted: a subject and a number, as `parse 2000`.
 const COUNTED: &str = "TIDEGATE_COUNTED";
@@ -111,10 +140,10 @@ fn instructions_stay_within_three_percent_of_their_baselines() {
         let now = least(subject, then * (1.0 + TOLERANCE));
         let change = now / then - 1.0;
         println!("{name}: {now:.0} instructions, {then:.0} before ({:+.1} %)", change * 100.0);
-        (change.abs() > TOLERANCE).then_some(name)
+        (change > TOLERANCE || change < -subject.below).then_some(name)
     };
     let off: Vec<&str> = SUBJECTS.iter().filter_map(off).collect();
-    assert!(off.is_empty(), "changed by more than 3 %: {}", off.join(", "));
+    assert!(off.is_empty(), "changed by more than is allowed: {}", off.join(", "));
 }
 
 /// The least of three counts, or the first within `enough`: on a busy machine a task is polled more often.
