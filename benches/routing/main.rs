@@ -77,7 +77,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
     }
 }
 
-/// Whether `name` selects the scenario; `S19*` selects all whose names begin with S19.
+/// Whether `name` selects the scenario: by its name, or as `S19*` by the beginning of it.
 fn is_named(scenario: &Scenario, name: &str) -> bool {
     match name.strip_suffix('*') {
         Some(start) => scenario.name.starts_with(start),

@@ -29,8 +29,8 @@ const BEYOND: f64 = 2.2;
 /// And above this part of the response time without a queue: where few servers serve, or the next cluster is near, requests
 /// wait for each other longer than is tolerated.
 const BEYOND_PART: f64 = 0.4;
-/// The multiple of that bound above which the mean counts as this multiple, so that a long queue that drains soon does not
-/// keep the average above the bound.
+/// The mean is averaged as at most this multiple of that bound. Otherwise a long queue that drained quickly would keep the
+/// average above the bound.
 const BEYOND_MAX: f64 = 1.2;
 /// The largest factor by which baselines rise at once.
 const STEP_MAX: f64 = 2.0;
@@ -82,7 +82,7 @@ pub struct Evidence {
     pub service: f64,
     /// The queue tolerated at the nearest cluster while other clusters have no queue.
     pub worth: f64,
-    /// The queue tolerated at the nearest cluster with the present queues of other clusters.
+    /// The queue tolerated at the nearest cluster now: longer than `worth` if the other clusters have queues too.
     pub tolerated: f64,
     /// How much farther the next cluster is.
     pub gap: f64,
@@ -96,7 +96,7 @@ pub struct Evidence {
     pub answered_rate: f64,
     /// Whether exchanges spill from the nearest cluster.
     pub spills: bool,
-    /// Whether exchanges may leave the nearest cluster: a budget can forbid it.
+    /// Whether a spill is possible: an empty budget can forbid it.
     pub may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters: exchanges are shed, or many clients leave.
     pub overloaded: bool,
@@ -119,7 +119,7 @@ struct Step {
     until: f64,
     /// Whether the step was made because the excess lasted.
     lasting: bool,
-    /// For how many of the last seconds of the watch exchanges spilled.
+    /// How long exchanges spilled in the last seconds of the watch, in seconds.
     spilled: f64,
     factor: f64,
     /// The whole excess before the step, and the part that the step explained.
@@ -274,8 +274,8 @@ impl Suspicion {
         if factor < 1.0 - MATERIAL { Verdict::Scale(factor) } else { Verdict::Wait }
     }
 
-    /// Watches the last step: if the excess continues to grow, it was a queue. A step that explains slower work ends the
-    /// spill; a step that hides a queue lets the queue grow until exchanges spill again.
+    /// Watches the last step. If the excess continues to grow, it was a queue. If the excess is slower work, the step ends the
+    /// spill; if it is a queue, the queue grows until exchanges spill again.
     fn watch(&mut self, seen: &Evidence) -> Option<Verdict> {
         let step = self.step.as_mut()?;
         let spills = seen.spills && seen.sent_rate > 0.0;
@@ -428,7 +428,7 @@ mod tests {
         };
         assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(true, true)), None);
         assert_eq!(first(&mut Suspicion::default(), 0.0, 20.0, all_queue(false, false)), None);
-        // What lasted during the overload counts no more after it, and neither does what no budget lets leave.
+        // An excess during overload does not count afterwards. Neither does one while the budget forbids a spill.
         let mut suspicion = Suspicion::default();
         let shed =
             |suspicion: &Suspicion, now| Evidence { overloaded: true, ..lasting(suspicion, now) };
@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(first(&mut Suspicion::default(), 0.0, 30.0, stays), None);
     }
 
-    /// The mean excess is three times the tolerated queue, for as long as it takes.
+    /// The mean excess stays at three times the tolerated queue.
     fn lasting(_: &Suspicion, _: f64) -> Evidence {
         Evidence { mean: 0.016, home: excess(0.006), ..evidence() }
     }

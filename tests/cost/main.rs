@@ -1,10 +1,10 @@
 //! The cost of parsing, of a decision and of an exchange, as a guard: allocations, and instructions under callgrind.
 //!
-//! Times depend on the machine, instructions hardly: `tests/cost/instructions.txt` has those of the development build by
-//! this compiler, and a change of more than 3 % fails; of an exchange only an increase, because machines on which the
-//! cluster's response is there sooner poll it less often (-7.5 % on one). After an intended change: `TIDEGATE_GOLDEN=write cargo test
-//! --all-features --test cost`, and the difference says what it costs. What a release needs is measured by `make bench`
-//! and `cargo bench --bench decision`.
+//! Times depend on the machine; instructions depend on it only a little. `tests/cost/instructions.txt` has those of the
+//! development build by this compiler. A change of more than 3 % fails; for an exchange only an increase, because a machine
+//! on which the cluster's response arrives sooner polls it less often (7.5 % fewer instructions on one). After an
+//! intended change: `TIDEGATE_GOLDEN=write cargo test --all-features --test cost`, and the difference says what it costs.
+//! What a release needs is measured by `make bench` and `cargo bench --bench decision`.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -39,9 +39,9 @@ struct Subject {
 /// The task of a client's connection.
 const CONNECTION: &str = "tidegate::server::worker::begin::{{closure}}";
 
-/// The part by which a count may be above its baseline; and below, if it is the same on every machine.
+/// By which part a count may exceed its baseline. A count that is the same on every machine may be lower by this part, too.
 const TOLERANCE: f64 = 0.03;
-/// The part by which an exchange may be below.
+/// By which part the count of an exchange may be lower.
 const FEWER_POLLS: f64 = 0.12;
 
 const SUBJECTS: [Subject; 4] = [

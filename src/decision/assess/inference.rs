@@ -15,13 +15,13 @@ use crate::suspicion::{Evidence, Suspicion, Verdict};
 pub(super) struct Before {
     /// The queue that is tolerated at the nearest cluster while there is none elsewhere.
     pub(super) worth: f64,
-    /// The same with the present queues elsewhere.
+    /// The queue that is tolerated there now: longer if the other clusters have queues too.
     pub(super) tolerated: f64,
     /// How much farther the next cluster is.
     pub(super) gap: f64,
     /// Whether load kept exchanges away from the nearest cluster.
     pub(super) spills: bool,
-    /// Whether another cluster may be used: a budget can forbid it.
+    /// Whether a spill is possible: an empty budget can forbid it.
     pub(super) may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters.
     pub(super) overloaded: bool,
