@@ -150,8 +150,8 @@ fn proxies_with_little_traffic_tell_slow_work_from_a_queue_together() {
     assert!(alone > 2.0 * together && alone > 0.05, "{alone} alone, {together} together");
 }
 
-/// A third of the data centre's capacity is used when its work becomes 1.8 times slower. An engine
-/// that spills half of the requests for good in some of these worlds fails.
+/// A third of the data centre's capacity is used when its work becomes 1.8 times slower. The test
+/// fails for an engine that spills half of the requests for good in some of these worlds.
 #[test]
 fn slower_work_at_the_nearest_cluster_alone_buys_no_cloud_for_long() {
     let spec = short(&scenario::named("S19i").unwrap(), 50.0, false);

@@ -4,8 +4,8 @@
 //! fast as before. A slower release is slow at every cluster. And a queue depends on load: the spill keeps it near the
 //! length that is tolerated, but slower work stays slow, however much is spilled. If the evidence indicates *slower work*,
 //! the baselines are raised, at most by a factor of two at a time, and the excess no longer counts as a queue. If the
-//! excess grows again, or the spill goes on, the step was wrong: the baselines are restored, and the next such step waits
-//! twice as long.
+//! excess grows again, or requests still spill, raising them was wrong: the baselines are restored, and the next attempt is
+//! delayed, each time twice as long.
 //!
 //! # Units
 //! Seconds; rates in exchanges a second.
@@ -21,13 +21,13 @@ const CONTROL_FOR: f64 = 0.2;
 const ALIKE: f64 = 0.5;
 /// The least excess of the control group, as a multiple of the queue tolerated at the nearest cluster.
 const CONTROL_PART: f64 = 0.3;
-/// The time constant, in seconds, of the averages of an excess that lasts.
+/// The time constant of the averages in `Lasting`, in seconds.
 const LASTS: f64 = 4.0;
-/// An excess that lasts is slower work if its mean is above this multiple of the tolerated queue: the spill keeps a queue
-/// shorter than that.
+/// A lasting excess is slower work if its mean is above this multiple of the tolerated queue. A queue would be shorter, because
+/// requests spill.
 const BEYOND: f64 = 2.2;
-/// And above this part of the response time without a queue: where few servers serve, or the next cluster is near, requests
-/// wait for each other longer than is tolerated.
+/// It must also be above this part of the response time without a queue. With few servers, or a near next cluster, the queue is
+/// longer than the tolerated one even while requests spill.
 const BEYOND_PART: f64 = 0.4;
 /// The mean is averaged as at most this multiple of that bound. Otherwise a long queue that drained quickly would keep the
 /// average above the bound.
@@ -39,11 +39,12 @@ const MATERIAL: f64 = 0.05;
 /// The least time for which a step is watched, in seconds and in multiples of the excess.
 const WATCHED: f64 = 1.5;
 const WATCHED_EXCESSES: f64 = 5.0;
-/// The least time for which a step is watched that was made because the excess lasted, in seconds.
+/// The least time for which a step because of a lasting excess is watched, in seconds.
 const WATCHED_LASTING: f64 = 6.0;
-/// The last seconds of that time, in which a spill refutes the step. Before, the averages forget the old baselines.
+/// In the last seconds of that time a spill shows that the step was wrong. Earlier, the means still contain responses that were
+/// compared with the old baselines.
 const REFUTES: f64 = 3.0;
-/// The part of these seconds from which on it does.
+/// The step is reverted if requests spilled for more than this part of these seconds.
 const SPILLED_PART: f64 = 0.5;
 /// The wait after a wrong step in seconds: first and longest.
 const HOLD: f64 = 2.0;
@@ -96,10 +97,17 @@ pub struct Evidence {
     pub answered_rate: f64,
     /// Whether exchanges spill from the nearest cluster.
     pub spills: bool,
-    /// Whether a spill is possible: an empty budget can forbid it.
+    /// Whether exchanges may go to another cluster; false, for example, while the budget is empty.
     pub may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters: exchanges are shed, or many clients leave.
     pub overloaded: bool,
+}
+
+impl Evidence {
+    /// Whether the nearest cluster completes as many exchanges as are sent to it.
+    fn keeps_up(&self) -> bool {
+        self.answered_rate >= KEEPS_UP * self.sent_rate
+    }
 }
 
 /// How to change the baselines.
@@ -117,7 +125,7 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug)]
 struct Step {
     until: f64,
-    /// Whether the step was made because the excess lasted.
+    /// Whether the reason for the step was a lasting excess.
     lasting: bool,
     /// How long exchanges spilled in the last seconds of the watch, in seconds.
     spilled: f64,
@@ -141,24 +149,25 @@ impl Step {
     }
 }
 
-/// Averages of the excess at the nearest cluster while a spill should remove it. Seconds; all begin at 0.
+/// Moving averages of the excess at the nearest cluster, in seconds. They start at 0.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lasting {
-    /// Of the mean excess, at most `BEYOND_MAX` of the bound for slower work.
+    /// The average of the mean excess. Values above `BEYOND_MAX` times the bound count as that.
     mean: f64,
-    /// Of the estimate from the shortest window, and the weight of this average.
+    /// The average of the estimate from the shortest window.
     point: f64,
+    /// The weight of that average, from 0 at the start to 1.
     weight: f64,
 }
 
 impl Lasting {
-    /// The mean excess above which an excess that lasts is slower work.
+    /// The mean excess above which a lasting excess is slower work.
     fn bound(seen: &Evidence) -> f64 {
         (BEYOND * seen.tolerated).max(BEYOND_PART * seen.service)
     }
 
-    /// Folds a sweep in, unless no spill could have shortened a queue: during overload, while more is sent than completes, and
-    /// while no exchange may leave. An overload starts the averages anew.
+    /// Adds a sweep. Sweeps in which a spill could not have shortened a queue do not count: while more is sent than completes, and
+    /// while no exchange may go to another cluster. Overload resets the averages.
     fn fold(&mut self, seen: &Evidence) {
         if seen.overloaded {
             *self = Lasting::default();
@@ -178,7 +187,7 @@ impl Lasting {
     /// The excess if it is slower work. If it is larger than the extra distance of the next cluster, the next cluster is
     /// faster, and its use is right.
     fn verdict(&self, seen: &Evidence) -> Option<f64> {
-        let keeps_up = seen.answered_rate >= KEEPS_UP * seen.sent_rate && !seen.grows;
+        let keeps_up = seen.keeps_up() && !seen.grows;
         let lasts = self.mean > Lasting::bound(seen) && seen.spills && seen.mean <= seen.gap;
         let excess = (self.point / self.weight.max(1e-9)).min(seen.mean);
         (lasts && keeps_up && seen.may_leave && excess > MATERIAL * seen.usual).then_some(excess)
@@ -220,8 +229,8 @@ impl Suspicion {
         self.clean >= CALM
     }
 
-    /// Forgets how long the excess lasted, because another cluster is the nearest now.
-    pub fn moves(&mut self) {
+    /// Resets the averages of the excess, because another cluster is the nearest now.
+    pub fn nearest_changed(&mut self) {
         self.lasting = Lasting::default();
     }
 
@@ -274,8 +283,8 @@ impl Suspicion {
         if factor < 1.0 - MATERIAL { Verdict::Scale(factor) } else { Verdict::Wait }
     }
 
-    /// Watches the last step. If the excess continues to grow, it was a queue. If the excess is slower work, the step ends the
-    /// spill; if it is a queue, the queue grows until exchanges spill again.
+    /// Watches the last step, and reverts it if the excess was a queue: the excess still grows, or exchanges spill again. After a
+    /// right step the spill ends.
     fn watch(&mut self, seen: &Evidence) -> Option<Verdict> {
         let step = self.step.as_mut()?;
         let spills = seen.spills && seen.sent_rate > 0.0;
@@ -308,7 +317,7 @@ impl Suspicion {
         let slower = theirs > (CONTROL_PART * seen.worth).max(MATERIAL * seen.usual);
         let part = (theirs / seen.mean.max(seen.home.low)).min(1.0);
         let alike = part > ALIKE || seen.home.low < seen.control.high;
-        let keeps_up = seen.answered_rate >= KEEPS_UP * seen.sent_rate && seen.control_keeps_up;
+        let keeps_up = seen.keeps_up() && seen.control_keeps_up;
         self.agreed = if slower && alike && keeps_up { self.agreed + seen.elapsed } else { 0.0 };
         let excess = seen.home.point.unwrap_or(seen.home.low).max(seen.home.low);
         (self.agreed >= CONTROL_FOR).then_some(excess * part)
@@ -316,7 +325,7 @@ impl Suspicion {
 
     /// The new usual response time: an excess delay that causes no spill and does not grow.
     fn settled(&self, seen: &Evidence) -> Option<f64> {
-        let steady = self.unspilled > 2.0 && seen.answered_rate >= KEEPS_UP * seen.sent_rate;
+        let steady = self.unspilled > 2.0 && seen.keeps_up();
         steady.then_some(seen.home.low * seen.elapsed / SETTLES)
     }
 
@@ -384,6 +393,17 @@ mod tests {
         }
     }
 
+    /// Exchanges take this many seconds longer at all clusters.
+    fn slower_everywhere(seconds: f64) -> impl Fn(&Suspicion, f64) -> Evidence {
+        move |_, _| Evidence {
+            mean: seconds,
+            home: excess(seconds),
+            control: excess(seconds),
+            control_mean: seconds,
+            ..evidence()
+        }
+    }
+
     /// Runs for this many seconds; returns the first verdict and its time.
     fn first(
         suspicion: &mut Suspicion,
@@ -404,11 +424,7 @@ mod tests {
 
     #[test]
     fn slowness_everywhere_is_service_time_and_at_one_cluster_may_be_a_queue() {
-        let slower = |_: &Suspicion, _| Evidence {
-            control: excess(0.010),
-            control_mean: 0.010,
-            ..evidence()
-        };
+        let slower = slower_everywhere(0.010);
         let (at, verdict) = first(&mut Suspicion::default(), 0.0, 5.0, slower).unwrap();
         assert!(at < 0.5, "{at}");
         assert!(matches!(verdict, Verdict::Scale(factor) if (1.8..=2.0).contains(&factor)));
@@ -439,7 +455,7 @@ mod tests {
         assert_eq!(first(&mut Suspicion::default(), 0.0, 30.0, stays), None);
     }
 
-    /// The mean excess stays at three times the tolerated queue.
+    /// The mean excess is 16 ms all the time; the tolerated queue is 5 ms.
     fn lasting(_: &Suspicion, _: f64) -> Evidence {
         Evidence { mean: 0.016, home: excess(0.006), ..evidence() }
     }
@@ -449,7 +465,7 @@ mod tests {
         let (at, verdict) = first(&mut Suspicion::default(), 0.0, 30.0, lasting).unwrap();
         assert!((5.0..10.0).contains(&at), "{at}");
         assert!(matches!(verdict, Verdict::Scale(factor) if (factor - 1.6).abs() < 0.02));
-        // A queue of eight times the tolerated length drains within three seconds.
+        // A queue eight times longer than tolerated is gone after three seconds.
         let drains = |_: &Suspicion, now| Evidence {
             mean: if now < 3.0 { 0.040 } else { 0.008 },
             home: excess(if now < 3.0 { 0.040 } else { 0.008 }),
@@ -475,12 +491,7 @@ mod tests {
         let (back, verdict) = first(&mut suspicion, at, 5.0, grows).unwrap();
         let Verdict::Scale(down) = verdict else { panic!("{verdict:?}") };
         assert!(back - at < 0.2 && (up * down - 1.0).abs() < 1e-9, "{up} and {down}");
-        let slower = |_: &Suspicion, _| Evidence {
-            control: excess(0.010),
-            control_mean: 0.010,
-            ..evidence()
-        };
-        let (again, _) = first(&mut suspicion, back, 10.0, slower).unwrap();
+        let (again, _) = first(&mut suspicion, back, 10.0, slower_everywhere(0.010)).unwrap();
         assert!((HOLD..HOLD + 0.5).contains(&(again - back)), "{}", again - back);
     }
 
@@ -488,14 +499,7 @@ mod tests {
     fn a_step_by_the_control_group_does_not_end_the_watch_of_one_that_lasted() {
         let mut suspicion = Suspicion::default();
         let (at, one) = first(&mut suspicion, 0.0, 10.0, lasting).unwrap();
-        let slower = |_: &Suspicion, _| Evidence {
-            mean: 0.002,
-            home: excess(0.002),
-            control: excess(0.002),
-            control_mean: 0.002,
-            ..evidence()
-        };
-        let (then, two) = first(&mut suspicion, at, 2.0, slower).unwrap();
+        let (then, two) = first(&mut suspicion, at, 2.0, slower_everywhere(0.002)).unwrap();
         let spills = |_: &Suspicion, _| Evidence { mean: 0.004, home: excess(0.0), ..evidence() };
         let (back, verdict) = first(&mut suspicion, then, 10.0, spills).unwrap();
         let [Verdict::Scale(one), Verdict::Scale(two), Verdict::Scale(down)] = [one, two, verdict]

@@ -32,16 +32,16 @@ struct Subject {
     /// The function whose instructions are counted, with all that it calls. What a worker does by the clock, such as
     /// taking over a new view, is outside.
     inside: &'static str,
-    /// The part by which a count may be below its baseline.
+    /// The allowed decrease, as a part of the baseline.
     below: f64,
 }
 
 /// The task of a client's connection.
 const CONNECTION: &str = "tidegate::server::worker::begin::{{closure}}";
 
-/// By which part a count may exceed its baseline. A count that is the same on every machine may be lower by this part, too.
+/// The allowed increase of a count, as a part of its baseline; and the allowed decrease, if it is the same on every machine.
 const TOLERANCE: f64 = 0.03;
-/// By which part the count of an exchange may be lower.
+/// The allowed decrease of the instructions of an exchange.
 const FEWER_POLLS: f64 = 0.12;
 
 const SUBJECTS: [Subject; 4] = [

@@ -15,13 +15,13 @@ use crate::suspicion::{Evidence, Suspicion, Verdict};
 pub(super) struct Before {
     /// The queue that is tolerated at the nearest cluster while there is none elsewhere.
     pub(super) worth: f64,
-    /// The queue that is tolerated there now: longer if the other clusters have queues too.
+    /// The queue tolerated at the nearest cluster now: longer if the other clusters have queues too.
     pub(super) tolerated: f64,
     /// How much farther the next cluster is.
     pub(super) gap: f64,
     /// Whether load kept exchanges away from the nearest cluster.
     pub(super) spills: bool,
-    /// Whether a spill is possible: an empty budget can forbid it.
+    /// Whether exchanges may go to another cluster; false, for example, while the budget is empty.
     pub(super) may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters.
     pub(super) overloaded: bool,
@@ -154,7 +154,7 @@ impl Inference {
             self.strata.see(one.stratum);
         }
         if std::mem::replace(&mut self.first, first) != first {
-            self.suspicion.moves();
+            self.suspicion.nearest_changed();
         }
         self.measure(tracks, distances, now);
         let seen = self.evidence(sweep);
