@@ -166,8 +166,8 @@ impl Lasting {
         (BEYOND * seen.tolerated).max(BEYOND_PART * seen.service)
     }
 
-    /// Adds a sweep. Sweeps in which a spill could not have shortened a queue do not count: while more is sent than completes, and
-    /// while no exchange may go to another cluster. Overload resets the averages.
+    /// Adds a sweep. Sweeps in which a spill could not have shortened a queue do not count: while more is sent than
+    /// completes, and while no exchange may go to another cluster. Overload resets the averages.
     fn fold(&mut self, seen: &Evidence) {
         if seen.overloaded {
             *self = Lasting::default();
