@@ -160,6 +160,20 @@ fn slower_work_at_the_nearest_cluster_alone_buys_no_cloud_for_long() {
     assert!(shares.iter().sum::<f64>() / 12.0 < 0.06, "{shares:.3?}");
 }
 
+/// If the share rises as soon as a queue is gone, the queue comes back every second, and the mean is 1.10 of that with
+/// reports.
+#[test]
+fn in_an_overload_a_proxy_without_reports_holds_the_queue_short() {
+    let mean = |reports| {
+        let mut spec = short(&scenario::named("S12").unwrap(), 30.0, reports);
+        spec.edges.truncate(1);
+        let means = (1..=4).map(|seed| run(&spec, "tidegate", seed).between(5.0, 30.0).mean);
+        means.sum::<f64>() / 4.0
+    };
+    let (inferred, reported) = (mean(false), mean(true));
+    assert!(inferred < 1.06 * reported, "{inferred} ms instead of {reported} ms");
+}
+
 #[test]
 fn the_engine_meets_the_gates_of_the_small_world() {
     let mut missed = Vec::new();

@@ -290,10 +290,8 @@ fn main() -> ExitCode {
         };
         let sign = if verdict.at_most { "≤" } else { "≥" };
         let (figure, half) = verdict.figure;
-        println!(
-            "  {word} {name} {}: {figure:.4} ±{half:.4} {sign} {}",
-            verdict.gate, verdict.bound
-        );
+        let half = if half.is_nan() { String::new() } else { format!(" ±{half:.4}") };
+        println!("  {word} {name} {}: {figure:.4}{half} {sign} {}", verdict.gate, verdict.bound);
     }
     let missed = count(Judgement::Missed);
     println!(

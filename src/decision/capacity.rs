@@ -29,6 +29,10 @@ const MUCH_LESS: f64 = 0.7;
 /// The window in which the concurrency is learned, in seconds: downwards, and upwards.
 const LEARNED: f64 = 3.0;
 const RISES: f64 = 3.0;
+/// Time constant with which the highest rate is forgotten, in seconds, and the highest multiple of it that can be the capacity:
+/// there are gaps between queues.
+const MOST_WITHIN: f64 = 60.0;
+const ABOVE_MOST: f64 = 1.3;
 /// A queue in service times that cannot be distinguished from no queue.
 const QUEUE_MIN: f64 = 0.05;
 
@@ -44,6 +48,8 @@ pub struct Capacity {
     /// less the time it was not.
     rate: Option<f64>,
     full_for: f64,
+    /// The highest rate of good responses of an endpoint in the last minute.
+    most: f64,
 }
 
 /// The most that a cluster was observed to serve; `None` before the cluster first had a queue.
@@ -68,6 +74,8 @@ pub struct Seen {
     pub endpoints: usize,
     /// Whether the queue is longer than tolerated.
     pub full: bool,
+    /// Whether less is sent there than is demanded, because of a queue a moment ago.
+    pub bounded: bool,
 }
 
 impl Capacity {
@@ -79,17 +87,20 @@ impl Capacity {
             return;
         }
         self.learn_rate(seen.rate / endpoints, seen.full, elapsed);
+        self.most = (self.most * (-elapsed / MOST_WITHIN).exp()).max(seen.rate / endpoints);
         let news = 1.0 - (-elapsed / WINDOW).exp();
         self.at_work += (at_work - self.at_work) * news;
         self.queue += (queue - self.queue) * news;
-        let queues = self.queue > QUEUE_MIN;
+        let queues = seen.bounded || self.queue > QUEUE_MIN;
         // A queue of many service times is not due to chance, so it counts sooner.
         let sure = self.queue.clamp(1.0, 5.0);
         let step = if queues { sure * elapsed } else { -elapsed };
         self.queues_for = (self.queues_for + step).clamp(0.0, 1.2 * SHRUNK);
         let (at_work, queue) = (self.at_work * endpoints, self.queue.max(QUEUE_MIN));
+        // A cluster whose queue comes again and again serves no more than it once served.
+        let most = if seen.bounded { ABOVE_MOST * self.most * seen.service } else { f64::INFINITY };
         // An endpoint serves at least one exchange at once.
-        let found = || (servers(at_work, queue) / endpoints).max(1.0);
+        let found = || (servers(at_work, queue) / endpoints).min(most).max(1.0);
         self.concurrency = match self.concurrency {
             None => (self.queues_for >= FIRST).then(found),
             Some(known) => {
@@ -97,7 +108,7 @@ impl Capacity {
                 // If the cluster has no queue with this many exchanges in service, its capacity is greater than
                 // estimated.
                 let more = queue_of(at_work, known * endpoints) > queue;
-                if !(more || queues && self.queues_for >= needed) {
+                if !(more || known > most || queues && self.queues_for >= needed) {
                     return;
                 }
                 let found = found();
@@ -208,7 +219,14 @@ mod tests {
     fn what_was_learned_of_a_full_cluster_is_for_its_endpoints() {
         let mut capacity = Capacity::default();
         assert_eq!(capacity.learned(2), Learned::default());
-        let seen = Seen { rate: 100.0, service: 0.1, queue: 0.2, endpoints: 2, full: true };
+        let seen = Seen {
+            rate: 100.0,
+            service: 0.1,
+            queue: 0.2,
+            endpoints: 2,
+            full: true,
+            bounded: false,
+        };
         (0..600).for_each(|_| capacity.fold(seen, 0.05));
         let Learned { at_once, rate } = capacity.learned(2);
         assert!((rate.unwrap() - 100.0).abs() < 1.0, "{rate:?}");
@@ -240,7 +258,29 @@ mod tests {
         assert_eq!(replicas(&parts, &supplies), [None, None]);
     }
 
-    const SEEN: Seen = Seen { rate: 0.0, service: 0.020, queue: 0.0, endpoints: 2, full: false };
+    const SEEN: Seen =
+        Seen { rate: 0.0, service: 0.020, queue: 0.0, endpoints: 2, full: false, bounded: false };
+
+    /// The wait at a single server is learned as service time, which would make it two servers.
+    #[test]
+    fn a_cluster_with_recurring_queues_serves_no_more_than_it_served() {
+        let seen = Seen {
+            rate: 40.0,
+            service: 0.033,
+            queue: 0.003,
+            endpoints: 1,
+            full: true,
+            bounded: false,
+        };
+        let concurrency = |seen: Seen| {
+            let mut capacity = Capacity::default();
+            (0..600).for_each(|_| capacity.fold(seen, 0.05));
+            capacity.concurrency().unwrap()
+        };
+        assert!(concurrency(seen) > 2.0, "{}", concurrency(seen));
+        let bounded = concurrency(Seen { bounded: true, ..seen });
+        assert!((1.0..=1.3 * 40.0 * 0.033 + 1e-9).contains(&bounded), "{bounded}");
+    }
 
     fn fold(capacity: &mut Capacity, seen: Seen, seconds: usize) -> f64 {
         (0..20 * seconds).for_each(|_| capacity.fold(seen, 0.05));

@@ -19,6 +19,7 @@ pub mod capacity;
 pub mod capacity_group;
 pub mod change;
 pub mod compression;
+pub mod congestion;
 pub mod cors;
 pub mod demand;
 pub mod edits;

@@ -458,6 +458,12 @@ impl Track {
         self.flow.is_flood() && self.age <= RECENT
     }
 
+    /// Whether far fewer exchanges are offered than in the last seconds.
+    #[must_use]
+    pub fn demand_fell(&self) -> bool {
+        self.flow.has_fallen()
+    }
+
     /// Exchanges sent, a second.
     #[must_use]
     pub fn accepted_rate(&self) -> f64 {

@@ -205,6 +205,8 @@ pub struct ClassSignals {
     pub report: Option<Report>,
     /// Forecast of exchanges a second after the lead time, by default a minute from now, once known.
     pub forecast_rps: Option<f64>,
+    /// The rate that bounds what the nearest live cluster gets after a queue, in exchanges a second, if the demand is higher.
+    pub bound_rps: Option<f64>,
     /// Whether a live cluster was left out because the budget is spent.
     pub unfunded: bool,
     /// The exchanges that are shed while all clusters are overloaded.

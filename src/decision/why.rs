@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub queue: Option<f64>,
     /// See `queue`.
     pub tolerates: f64,
+    /// The rate that bounds the first cluster after a queue, in exchanges a second.
+    pub bound: Option<f64>,
     /// The cluster's capacity group, if the group is full.
     pub full_group: Option<&'a str>,
     /// The cluster's position among the clusters that may serve.
@@ -77,10 +79,14 @@ pub struct Nearer<'a> {
     pub queue: Option<f64>,
     /// Its tolerated queue in seconds.
     pub tolerates: f64,
+    /// The rate that bounds it after a queue, in exchanges a second.
+    pub bound: Option<f64>,
 }
 
 /// The success ratio from which on a cluster counts as free of failures.
 const SOUND: f64 = 0.995;
+/// The part of the tolerated queue from which on a queue is the reason for a spill.
+const LONG: f64 = 0.3;
 /// A share of exchanges below this is not mentioned.
 const NOTHING: f64 = 0.005;
 
@@ -119,6 +125,7 @@ pub fn why_in(
         fails: of_cluster.success.is_some_and(|success| success < SOUND),
         queue: score.queue,
         tolerates: score.tolerates,
+        bound: of_class.and_then(|(_, class)| class.bound_rps),
         full_group: signals.full_group(plan, cluster),
         standing: of_class
             .map_or(Standing::Unused, |(index, class)| standing(plan, index, class, cluster)),
@@ -166,7 +173,7 @@ fn standing<'a>(
             let seen = score(class, nearest).copied().unwrap_or_default();
             let name = plan.clusters.get(nearest).map_or("", |cluster| cluster.name.as_str());
             let Score { distance, queue, tolerates, .. } = seen;
-            let first = Nearer { name, distance, queue, tolerates };
+            let first = Nearer { name, distance, queue, tolerates, bound: class.bound_rps };
             Standing::Beyond { gets: gets(&class.choices, at), why, first }
         }
     }
@@ -273,15 +280,22 @@ impl Facts<'_> {
         if self.dial < 100 && share >= f64::from(self.dial) / 100.0 - NOTHING {
             return format!("takes {}, limited by its dial", percent(share));
         }
-        match self.queue.filter(|queue| *queue > 0.3 * self.tolerates) {
-            Some(queue) => format!(
+        let queue = self.queue.filter(|queue| *queue > LONG * self.tolerates);
+        match (queue, self.bound) {
+            (Some(queue), _) => format!(
                 "takes {}: its queue is {} (tolerates {})",
                 percent(share),
                 milliseconds(queue),
                 milliseconds(self.tolerates)
             ),
-            None if self.fails => format!("takes {}: some of its exchanges fail", percent(share)),
-            None => format!("takes {}, rising while its queue is short", percent(share)),
+            (None, _) if self.fails => {
+                format!("takes {}: some of its exchanges fail", percent(share))
+            }
+            (None, Some(bound)) => format!(
+                "takes {}: its queue is gone; it completed {bound:.0}/s with one, and gets more as none comes back",
+                percent(share)
+            ),
+            (None, None) => format!("takes {}, rising while its queue is short", percent(share)),
         }
     }
 
@@ -311,13 +325,18 @@ fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
         return format!("gets nothing while {name} takes all");
     }
     match why {
-        Why::Spill => match first.queue {
-            Some(queue) => format!(
+        Why::Spill => match (first.queue, first.bound) {
+            (Some(queue), Some(bound)) if queue <= LONG * first.tolerates => {
+                format!(
+                    "gets the {part} beyond the {bound:.0}/s that {name} completed with a queue"
+                )
+            }
+            (Some(queue), _) => format!(
                 "gets the {part} that {name}'s queue of {} (tolerates {}) does not accept",
                 milliseconds(queue),
                 milliseconds(first.tolerates)
             ),
-            None => format!("gets the {part} that {name} has no capacity for"),
+            (None, _) => format!("gets the {part} that {name} has no capacity for"),
         },
         Why::Failover => {
             format!("gets the {part} that {name} fails, or does not accept while its traffic grows")
@@ -370,11 +389,17 @@ mod tests {
         fails: false,
         queue: Some(0.0),
         tolerates: 0.006,
+        bound: None,
         full_group: None,
         standing: Standing::First(1.0, true),
     };
-    const IDC: Nearer<'_> =
-        Nearer { name: "idc", distance: Some(0.0012), queue: Some(0.014), tolerates: 0.006 };
+    const IDC: Nearer<'_> = Nearer {
+        name: "idc",
+        distance: Some(0.0012),
+        queue: Some(0.014),
+        tolerates: 0.006,
+        bound: None,
+    };
 
     fn beyond(gets: f64, why: Why, first: Nearer<'_>) -> Facts<'_> {
         Facts { standing: Standing::Beyond { gets, why, first }, ..UP }
@@ -397,10 +422,14 @@ mod tests {
             (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
             (Facts { standing: Standing::First(0.82, true), fails: true, ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
             (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %, rising while its queue is short"),
+            (Facts { standing: Standing::First(0.82, true), bound: Some(82.4), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is gone; it completed 82/s with one, and gets more as none comes back"),
+            (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), bound: Some(82.4), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
             (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest of the healthy clusters: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Shifted(1.0, "idc"), ..UP }, "a shift moves the traffic of idc here: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Only, distance: None, ..UP }, "the only permitted cluster: distance not measured yet; takes all"),
             (beyond(0.18, Why::Spill, IDC), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
+            (beyond(0.18, Why::Spill, Nearer { queue: Some(0.001), bound: Some(82.4), ..IDC }), "12.4 ms farther than idc; gets the 18 % beyond the 82/s that idc completed with a queue"),
+            (beyond(0.18, Why::Spill, Nearer { bound: Some(82.4), ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
             (beyond(0.18, Why::Spill, Nearer { queue: None, ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc has no capacity for"),
             (beyond(0.0, Why::Spill, IDC), "12.4 ms farther than idc; gets nothing while idc takes all"),
             (beyond(0.84, Why::Returning, IDC), "12.4 ms farther than idc; gets the 84 % that idc does not accept while it returns"),

@@ -34,12 +34,21 @@ pub(super) struct Ranked<'a> {
     pub(super) shift: Option<Shifted>,
 }
 
-/// The choices among the live slots. `may_take` holds, for each slot, the factors of success and of growth.
+/// The bounds of what clusters may take, apart from their queues.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MayTake<'a> {
+    /// The factors of success and of growth, by slot.
+    pub(super) each: &'a [(f64, Growth)],
+    /// The share of the demand that the nearest live cluster may get after a queue.
+    pub(super) first: f64,
+}
+
+/// The choices among the live slots.
 pub(super) fn choices(
     places: &[PermittedCluster<'_>],
     candidates: &[Candidate],
     ranked: Ranked<'_>,
-    may_take: &[(f64, Growth)],
+    may_take: MayTake<'_>,
     demand: f64,
     now: Timestamp,
 ) -> Vec<Choice> {
@@ -54,10 +63,10 @@ pub(super) fn choices(
     for (position, &slot) in live.iter().enumerate() {
         let place = &places[slot];
         let why = if position == 0 { why_first(places, ranked, slot, now) } else { why_beyond };
-        let (working, growing) = may_take[slot];
+        let (working, growing) = may_take.each[slot];
         // Whether the nearest cluster has accepted all exchanges, or would have.
         let at_home = position == 0 && matches!(why, Why::Nearest | Why::Returning);
-        let keeps = Keeps {
+        let mut keeps = Keeps {
             dial: f64::from(place.dial) / 100.0,
             returning: place.state.return_share(now),
             load: match shift {
@@ -67,6 +76,9 @@ pub(super) fn choices(
             working,
             growing: if at_home { 1.0 } else { growing.share(reaches) },
         };
+        if position == 0 && shift.is_none() {
+            keeps.load = keeps.load.min(may_take.first / keeps.open().max(spill::P_MIN));
+        }
         let share = if live.len() == 1 { 1.0 } else { keeps.share() };
         if position == 0 {
             why_beyond = keeps.why_not_all();
@@ -81,12 +93,17 @@ pub(super) fn choices(
 impl Keeps {
     fn share(self) -> f64 {
         let takes = (self.load * self.working).min(self.growing).max(spill::P_MIN);
-        takes * self.returning * self.dial
+        takes * self.open()
+    }
+
+    /// The share that dial and slow start let through.
+    fn open(self) -> f64 {
+        self.dial * self.returning
     }
 
     /// Why exchanges go beyond the first cluster: the factor that keeps most of them away.
     fn why_not_all(self) -> Why {
-        let open = self.dial * self.returning;
+        let open = self.open();
         let takes = self.load * self.working;
         let lost = [
             (Why::Spill, open * (1.0 - self.load)),

@@ -1,13 +1,14 @@
 //! The state of one class: its load at each cluster, its service time, its order of clusters.
 
 mod claim;
+mod congested;
 mod count;
 mod publish;
 mod wanted;
 
 use self::publish::Known;
 use self::wanted::Wanted;
-use super::choice::{Ranked, choices};
+use super::choice::{MayTake, Ranked, choices};
 use super::inference::{Before, Inference, Sweep, oldest};
 use super::place::{PermittedCluster, distances};
 use super::rest::ELAPSED_MAX;
@@ -15,6 +16,7 @@ use super::shifted::Shifted;
 use super::success::{relative_success, working};
 use crate::backlog::Backlog;
 use crate::capacity::Capacity;
+use crate::congestion::Congestion;
 use crate::demand::Forecast;
 use crate::exchange::Exchanges;
 use crate::growth::Growth;
@@ -27,6 +29,7 @@ use crate::service_time::{ReportedService, SERVICE_UNKNOWN};
 use crate::shed::{Claim, PRIORITIES, PriorityDemand, Shed};
 use crate::signal::{ClassSignals, Why};
 use crate::spill::{self, Candidate};
+use crate::suspicion::Verdict;
 use crate::units::Timestamp;
 use std::sync::Arc;
 
@@ -50,6 +53,8 @@ pub(super) struct ClassState {
     spilling: bool,
     forecast: Forecast,
     growth: Vec<Growth>,
+    /// Of the nearest live cluster.
+    congestion: Congestion,
     capacity: Vec<Capacity>,
     by_priority: PriorityDemand,
     backlog: Backlog,
@@ -126,6 +131,7 @@ impl ClassState {
             spilling: false,
             forecast: Forecast::default(),
             growth: vec![Growth::default(); clusters],
+            congestion: Congestion::default(),
             capacity: vec![Capacity::default(); clusters],
             by_priority: PriorityDemand::default(),
             backlog: Backlog::default(),
@@ -219,9 +225,11 @@ impl ClassState {
         let candidates = self.candidates(plan, class, places, &distances, moment);
         let ranking = self.rank(plan, places, &candidates, moment);
         let may_take = self.may_take(&candidates, &ranking.live, elapsed);
+        let may_take =
+            MayTake { each: &may_take, first: self.congested(&candidates, &ranking.live, elapsed) };
         let Ranking { order, live, panics } = &ranking;
         let ranked = Ranked { order, live, shift: shift.filter(|shift| shift.applies()) };
-        let mut choices = choices(places, &candidates, ranked, &may_take, self.demand, now);
+        let mut choices = choices(places, &candidates, ranked, may_take, self.demand, now);
         self.before = before(&candidates, live);
         if *panics {
             choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
@@ -297,6 +305,7 @@ impl ClassState {
         self.open = places.iter().map(|place| place.open(now)).collect();
         if places.get(self.first).is_some_and(|place| place.state.replaced) {
             self.inference.forget();
+            self.congestion = Congestion::default();
         }
         if class.l4 {
             return;
@@ -313,7 +322,11 @@ impl ClassState {
         let overloaded = self.shed != Shed::default() || self.backlog.queue().is_some();
         let before = Before { overloaded, ..self.before };
         let (tracks, first) = (self.tracks.as_slice(), self.first);
-        self.inference.update(Sweep { tracks, distances, first, before, now, elapsed });
+        let sweep = Sweep { tracks, distances, first, before, now, elapsed };
+        if self.inference.update(sweep) != Verdict::Wait {
+            // What was a queue is no longer one, or the reverse.
+            self.congestion = Congestion::default();
+        }
         let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
         if let Some(least) = self.backlog.least().filter(|_| overloaded) {
             self.inference.cap(LEAST_TIMES * (least - nearest).max(MS));
@@ -345,7 +358,10 @@ impl ClassState {
         if let Some(shift) = shift {
             shift.reorder(&order, &mut live);
         }
-        self.first = live.first().copied().unwrap_or(0);
+        let first = live.first().copied().unwrap_or(0);
+        if std::mem::replace(&mut self.first, first) != first {
+            self.congestion = Congestion::default();
+        }
         Ranking { order, live, panics }
     }
 

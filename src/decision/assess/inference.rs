@@ -143,11 +143,11 @@ impl Inference {
         }
     }
 
-    /// Folds in the exchanges of a sweep.
-    pub(super) fn update(&mut self, sweep: Sweep<'_>) {
+    /// Folds in the exchanges of a sweep. Returns how the baselines changed.
+    pub(super) fn update(&mut self, sweep: Sweep<'_>) -> Verdict {
         let Sweep { tracks, distances, first, now, .. } = sweep;
         if tracks.is_empty() {
-            return;
+            return Verdict::Wait;
         }
         let of_others = tracks.iter().flat_map(Track::new_of_others);
         for one in self.new.iter().flat_map(Exchanges::answered).chain(of_others) {
@@ -158,7 +158,8 @@ impl Inference {
         }
         self.measure(tracks, distances, now);
         let seen = self.evidence(sweep);
-        match self.suspicion.update(&seen) {
+        let verdict = self.suspicion.update(&seen);
+        match verdict {
             Verdict::Wait => {}
             Verdict::Shift(more) => self.strata.shift(more),
             Verdict::Scale(factor) => {
@@ -168,6 +169,7 @@ impl Inference {
             }
         }
         self.learn(sweep);
+        verdict
     }
 
     /// Updates the excess of each cluster that shows any sign of one.

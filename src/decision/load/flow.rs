@@ -82,7 +82,7 @@ impl Flow {
 
     /// Whether demand is far below the highest demand of the last seconds: then the completion rate shows how little was
     /// sent, and the highest completion rate shows the capacity.
-    fn has_fallen(&self) -> bool {
+    pub(super) fn has_fallen(&self) -> bool {
         self.offered + ERRORS * self.offered.sqrt() < FELL * self.most_offered
     }
 

@@ -39,10 +39,11 @@ impl ClassState {
             let (cluster, track) = (&plan.clusters[places[slot].cluster], &self.tracks[slot]);
             let service = candidates[slot].service;
             let endpoints = places[slot].state.usable_count();
-            let full = places.len() > 1
-                && candidates[slot].queue > FULL * spill::tolerable_queue(&idle, slot);
             let (rate, queue) = (track.good_rate(), candidates[slot].queue);
-            let seen = Seen { rate, service, queue, endpoints, full };
+            let bounded = slot == self.first && self.congestion.bound_below(self.demand).is_some();
+            let queues = queue > FULL * spill::tolerable_queue(&idle, slot);
+            let full = places.len() > 1 && (queues || bounded);
+            let seen = Seen { rate, service, queue, endpoints, full, bounded };
             self.capacity[slot].fold(seen, elapsed);
             let at_once = |all: f64| all / endpoints.max(1) as f64;
             let stated = cluster.ceiling.or(cluster.capacity).map(|all| at_once(f64::from(all)));

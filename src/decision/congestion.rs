@@ -1,0 +1,175 @@
+//! How quickly a cluster that had a queue may get more exchanges again.
+//!
+//! The share that a cluster accepts falls while its queue is long and would be whole again as soon as the queue is gone.
+//! The queue would then be back after the time that a response takes: a cycle of about a second, in which requests wait longer
+//! than at a constant share of the same mean. So the rate at which the cluster completed exchanges while it had a queue
+//! is remembered as a bound of what is sent there, and is raised slowly, the longer there is no queue the faster: as TCP does
+//! after a loss (RFC 5681, RFC 9438).
+//!
+//! # Units
+//! Exchanges a second; seconds.
+//!
+//! # Invariants
+//! * A cluster without a queue is not bounded for long, and no cluster is bounded below what it completed.
+//! * The bound does not limit a lower demand: after an overload nothing spills because of it.
+
+/// The number of responses of a cluster with a queue from which on its completion rate is a bound. With fewer, chance would be
+/// taken for a queue.
+const EVIDENCE: f64 = 30.0;
+/// Time constant with which the bound follows the completion rate while there is a queue, in seconds.
+const FOLLOWS: f64 = 0.5;
+/// How fast the bound rises without a queue, as a part of the demand a second: for each second without a queue, and at
+/// most.
+const RISE: f64 = 0.025;
+const RISE_MAX: f64 = 0.2;
+/// A bound above this multiple of the demand is forgotten.
+const FORGOTTEN: f64 = 1.5;
+
+/// The bound of what one class may send to its nearest cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Congestion {
+    bound: Option<f64>,
+    /// Responses that arrived while the cluster had a queue, less those that arrived since.
+    evidence: f64,
+    /// For how long the cluster has had no queue.
+    clear: f64,
+}
+
+/// One sweep of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Whether the cluster has a longer queue than is tolerated.
+    pub queues: bool,
+    /// Exchanges that it completed, a second.
+    pub completed: f64,
+    /// The demand for it, in exchanges a second.
+    pub demand: f64,
+    /// Whether the demand is far lower than it was.
+    pub fell: bool,
+}
+
+impl Congestion {
+    /// Folds in a sweep, `elapsed` seconds after the last.
+    pub fn fold(&mut self, seen: Seen, elapsed: f64) {
+        let Seen { queues, completed, demand, fell } = seen;
+        if queues {
+            self.clear = 0.0;
+            self.evidence = (self.evidence + completed * elapsed).min(2.0 * EVIDENCE);
+            let follows = 1.0 - (-elapsed / FOLLOWS).exp();
+            self.bound = match self.bound {
+                Some(bound) => Some(bound + (completed - bound) * follows),
+                None => (self.evidence >= EVIDENCE).then_some(completed),
+            };
+        } else {
+            self.clear += elapsed;
+            self.evidence = (self.evidence - completed.max(demand) * elapsed).max(0.0);
+            let rise = (RISE * self.clear).min(RISE_MAX) * demand * elapsed;
+            self.bound = self.bound.map(|bound| bound.max(completed) + rise);
+        }
+        self.bound = self.bound.filter(|bound| !fell && *bound <= FORGOTTEN * demand);
+    }
+
+    /// The bound, in exchanges a second, if the demand is higher.
+    #[must_use]
+    pub fn bound_below(&self, demand: f64) -> Option<f64> {
+        self.bound.filter(|bound| *bound < demand)
+    }
+
+    /// The share of the demand that may be sent to the cluster, from 0 to 1.
+    #[must_use]
+    pub fn share(&self, demand: f64) -> f64 {
+        self.bound_below(demand).map_or(1.0, |bound| bound / demand)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SWEEP: f64 = 0.05;
+    const DEMAND: f64 = 1_000.0;
+
+    /// A cluster that completed 700 of 1,000 exchanges a second while it had a queue, for `seconds`.
+    fn congested(seconds: f64) -> Congestion {
+        let mut congestion = Congestion::default();
+        let seen = Seen { queues: true, completed: 700.0, demand: DEMAND, fell: false };
+        pass(&mut congestion, seen, seconds);
+        congestion
+    }
+
+    fn pass(congestion: &mut Congestion, seen: Seen, seconds: f64) {
+        (0..(seconds / SWEEP).round() as u32).for_each(|_| congestion.fold(seen, SWEEP));
+    }
+
+    fn clear(completed: f64, demand: f64) -> Seen {
+        Seen { queues: false, completed, demand, fell: false }
+    }
+
+    #[test]
+    fn what_a_cluster_with_a_queue_completed_bounds_it_and_the_bound_rises_ever_faster() {
+        let mut congestion = congested(1.0);
+        assert!((congestion.share(DEMAND) - 0.7).abs() < 1e-9);
+        let mut shares = Vec::new();
+        for _ in 0..5 {
+            pass(&mut congestion, clear(700.0, DEMAND), 1.0);
+            shares.push(congestion.share(DEMAND));
+        }
+        assert!(shares[0] < 0.73, "{shares:?}");
+        assert!(shares[1] - shares[0] < shares[2] - shares[1], "{shares:?}");
+        assert_eq!(shares[4], 1.0, "{shares:?}");
+    }
+
+    #[test]
+    fn a_few_late_responses_bound_nothing_but_a_known_bound_follows_at_once() {
+        let mut few = Congestion::default();
+        let seen = Seen { queues: true, completed: 20.0, demand: 30.0, fell: false };
+        pass(&mut few, seen, 1.4);
+        assert_eq!(few.share(30.0), 1.0, "28 responses");
+        pass(&mut few, seen, 0.2);
+        assert!((few.share(30.0) - 20.0 / 30.0).abs() < 1e-9, "32 responses");
+        let mut known = congested(1.0);
+        pass(&mut known, clear(700.0, DEMAND), 0.5);
+        known.fold(Seen { completed: 400.0, demand: DEMAND, ..seen }, SWEEP);
+        assert!(known.share(DEMAND) < 0.69, "{}", known.share(DEMAND));
+    }
+
+    #[test]
+    fn without_a_queue_the_evidence_is_forgotten() {
+        let mut congestion = Congestion::default();
+        let queue = Seen { queues: true, completed: 500.0, demand: DEMAND, fell: false };
+        for _ in 0..100 {
+            congestion.fold(queue, SWEEP);
+            congestion.fold(clear(500.0, DEMAND), SWEEP);
+        }
+        assert_eq!(congestion.share(DEMAND), 1.0, "a queue in every second sweep is chance");
+    }
+
+    #[test]
+    fn a_lower_demand_is_not_bounded() {
+        let mut congestion = congested(1.0);
+        assert_eq!(congestion.share(600.0), 1.0);
+        congestion.fold(clear(400.0, 400.0), SWEEP);
+        assert_eq!(congestion.share(DEMAND), 1.0, "the bound is forgotten");
+        let mut congestion = congested(1.0);
+        congestion.fold(Seen { fell: true, ..clear(700.0, DEMAND) }, SWEEP);
+        assert_eq!(congestion.share(DEMAND), 1.0, "demand fell: the bound is forgotten");
+    }
+
+    #[test]
+    fn hostile_figures_leave_a_share() {
+        let mut dice = crate::units::Dice::seeded(7);
+        let mut congestion = Congestion::default();
+        for _ in 0..5_000 {
+            let any = |unit: f64| if unit < 0.1 { 0.0 } else { 1e9 * unit.powi(8) };
+            let seen = Seen {
+                queues: dice.unit() < 0.5,
+                completed: any(dice.unit()),
+                demand: any(dice.unit()),
+                fell: dice.unit() < 0.1,
+            };
+            congestion.fold(seen, any(dice.unit()).min(10.0));
+            let share = congestion.share(any(dice.unit()));
+            assert!((0.0..=1.0).contains(&share), "{seen:?}: {share}");
+        }
+    }
+}
