@@ -10,7 +10,7 @@
 //! Exchanges a second; seconds.
 //!
 //! # Invariants
-//! * A cluster without a queue is not bounded for long, and no cluster is bounded below what it completed.
+//! * A bound rises while there is no queue, to the whole demand within nine seconds, and is not below what the cluster completes.
 //! * The bound does not limit a lower demand: after an overload nothing spills because of it.
 
 /// The number of responses of a cluster with a queue from which on its completion rate is a bound. With fewer, chance would be
@@ -40,21 +40,26 @@ pub struct Congestion {
 pub struct Seen {
     /// Whether the cluster has a longer queue than is tolerated.
     pub queues: bool,
-    /// Exchanges that it completed, a second.
+    /// Exchanges that ended there since the last sweep.
+    pub ended: f64,
+    /// Exchanges that ended there, a second.
     pub completed: f64,
-    /// The demand for it, in exchanges a second.
+    /// Exchanges offered to it, a second.
     pub demand: f64,
-    /// Whether the demand is far lower than it was.
+    /// Whether far fewer are offered than a moment ago.
     pub fell: bool,
 }
 
 impl Congestion {
     /// Folds in a sweep, `elapsed` seconds after the last.
     pub fn fold(&mut self, seen: Seen, elapsed: f64) {
-        let Seen { queues, completed, demand, fell } = seen;
-        if queues {
+        let Seen { queues, ended, completed, demand, fell } = seen;
+        if queues && ended == 0.0 {
+            // A cluster that answers nothing at all for a moment says nothing of its capacity.
             self.clear = 0.0;
-            self.evidence = (self.evidence + completed * elapsed).min(2.0 * EVIDENCE);
+        } else if queues {
+            self.clear = 0.0;
+            self.evidence = (self.evidence + ended).min(2.0 * EVIDENCE);
             let follows = 1.0 - (-elapsed / FOLLOWS).exp();
             self.bound = match self.bound {
                 Some(bound) => Some(bound + (completed - bound) * follows),
@@ -62,23 +67,23 @@ impl Congestion {
             };
         } else {
             self.clear += elapsed;
-            self.evidence = (self.evidence - completed.max(demand) * elapsed).max(0.0);
+            self.evidence = (self.evidence - ended.max(demand * elapsed)).max(0.0);
             let rise = (RISE * self.clear).min(RISE_MAX) * demand * elapsed;
             self.bound = self.bound.map(|bound| bound.max(completed) + rise);
         }
         self.bound = self.bound.filter(|bound| !fell && *bound <= FORGOTTEN * demand);
     }
 
-    /// The bound, in exchanges a second, if the demand is higher.
+    /// The bound, in exchanges a second.
     #[must_use]
-    pub fn bound_below(&self, demand: f64) -> Option<f64> {
-        self.bound.filter(|bound| *bound < demand)
+    pub fn bound(&self) -> Option<f64> {
+        self.bound
     }
 
     /// The share of the demand that may be sent to the cluster, from 0 to 1.
     #[must_use]
     pub fn share(&self, demand: f64) -> f64 {
-        self.bound_below(demand).map_or(1.0, |bound| bound / demand)
+        self.bound.filter(|bound| *bound < demand).map_or(1.0, |bound| bound / demand)
     }
 }
 
@@ -92,7 +97,8 @@ mod tests {
     /// A cluster that completed 700 of 1,000 exchanges a second while it had a queue, for `seconds`.
     fn congested(seconds: f64) -> Congestion {
         let mut congestion = Congestion::default();
-        let seen = Seen { queues: true, completed: 700.0, demand: DEMAND, fell: false };
+        let seen =
+            Seen { queues: true, ended: 35.0, completed: 700.0, demand: DEMAND, fell: false };
         pass(&mut congestion, seen, seconds);
         congestion
     }
@@ -102,7 +108,7 @@ mod tests {
     }
 
     fn clear(completed: f64, demand: f64) -> Seen {
-        Seen { queues: false, completed, demand, fell: false }
+        Seen { queues: false, ended: completed * SWEEP, completed, demand, fell: false }
     }
 
     #[test]
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn a_few_late_responses_bound_nothing_but_a_known_bound_follows_at_once() {
         let mut few = Congestion::default();
-        let seen = Seen { queues: true, completed: 20.0, demand: 30.0, fell: false };
+        let seen = Seen { queues: true, ended: 1.0, completed: 20.0, demand: 30.0, fell: false };
         pass(&mut few, seen, 1.4);
         assert_eq!(few.share(30.0), 1.0, "28 responses");
         pass(&mut few, seen, 0.2);
@@ -134,9 +140,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_answers_nothing_for_a_moment_keeps_its_bound() {
+        let mut congestion = congested(1.0);
+        let frozen = Seen { queues: true, ended: 0.0, completed: 0.0, demand: DEMAND, fell: false };
+        pass(&mut congestion, frozen, 2.0);
+        assert!((congestion.share(DEMAND) - 0.7).abs() < 1e-9, "{}", congestion.share(DEMAND));
+        let mut fresh = Congestion::default();
+        pass(&mut fresh, frozen, 2.0);
+        assert_eq!(fresh.share(DEMAND), 1.0);
+    }
+
+    #[test]
+    fn whatever_the_bound_it_is_gone_within_nine_seconds_without_a_queue() {
+        let mut congestion = congested(1.0);
+        let seen = Seen { queues: true, ended: 1.0, completed: 1.0, demand: DEMAND, fell: false };
+        pass(&mut congestion, seen, 10.0);
+        assert!(congestion.share(DEMAND) < 0.01);
+        pass(&mut congestion, clear(1.0, DEMAND), 9.0);
+        assert_eq!(congestion.share(DEMAND), 1.0);
+    }
+
+    #[test]
     fn without_a_queue_the_evidence_is_forgotten() {
         let mut congestion = Congestion::default();
-        let queue = Seen { queues: true, completed: 500.0, demand: DEMAND, fell: false };
+        let queue =
+            Seen { queues: true, ended: 25.0, completed: 500.0, demand: DEMAND, fell: false };
         for _ in 0..100 {
             congestion.fold(queue, SWEEP);
             congestion.fold(clear(500.0, DEMAND), SWEEP);
@@ -163,6 +191,7 @@ mod tests {
             let any = |unit: f64| if unit < 0.1 { 0.0 } else { 1e9 * unit.powi(8) };
             let seen = Seen {
                 queues: dice.unit() < 0.5,
+                ended: any(dice.unit()),
                 completed: any(dice.unit()),
                 demand: any(dice.unit()),
                 fell: dice.unit() < 0.1,

@@ -458,24 +458,6 @@ impl Track {
         self.flow.is_flood() && self.age <= RECENT
     }
 
-    /// Whether far fewer exchanges are offered than in the last seconds.
-    #[must_use]
-    pub fn demand_fell(&self) -> bool {
-        self.flow.has_fallen()
-    }
-
-    /// Exchanges sent, a second.
-    #[must_use]
-    pub fn accepted_rate(&self) -> f64 {
-        self.rates.accepted
-    }
-
-    /// Exchanges sent within the last 0.2 s, a second.
-    #[must_use]
-    pub fn brief_rate(&self) -> f64 {
-        self.admission.accepted_rate()
-    }
-
     /// Share of exchanges that found no idle connection.
     #[must_use]
     pub fn dialled(&self) -> f64 {
@@ -486,12 +468,6 @@ impl Track {
     #[must_use]
     pub fn waiting(&self) -> f64 {
         self.waiting
-    }
-
-    /// Good answers a second.
-    #[must_use]
-    pub fn good_rate(&self) -> f64 {
-        self.rates.completed
     }
 
     /// Mean bytes of a response.

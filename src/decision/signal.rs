@@ -205,7 +205,7 @@ pub struct ClassSignals {
     pub report: Option<Report>,
     /// Forecast of exchanges a second after the lead time, by default a minute from now, once known.
     pub forecast_rps: Option<f64>,
-    /// The rate that bounds what the nearest live cluster gets after a queue, in exchanges a second, if the demand is higher.
+    /// The rate that limits the nearest live cluster after a queue, in exchanges a second; `None` if something else does.
     pub bound_rps: Option<f64>,
     /// Whether a live cluster was left out because the budget is spent.
     pub unfunded: bool,

@@ -95,8 +95,10 @@ pub struct Evidence {
     pub sent_rate: f64,
     /// Exchanges a second completed by the nearest cluster.
     pub answered_rate: f64,
-    /// Whether exchanges spill from the nearest cluster.
+    /// Whether exchanges spill from the nearest cluster because of its queue.
     pub spills: bool,
+    /// Whether exchanges spill because it had a queue a moment ago.
+    pub bounded: bool,
     /// Whether exchanges may go to another cluster; false, for example, while the budget is empty.
     pub may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters: exchanges are shed, or many clients leave.
@@ -243,11 +245,12 @@ impl Suspicion {
     pub fn update(&mut self, seen: &Evidence) -> Verdict {
         let Evidence { now, elapsed, home, usual, .. } = *seen;
         let material = MATERIAL * usual;
-        self.unspilled = if seen.spills { 0.0 } else { self.unspilled + elapsed };
+        let spills = seen.spills || seen.bounded;
+        self.unspilled = if spills { 0.0 } else { self.unspilled + elapsed };
         if home.sure > material && seen.settled {
             self.since.get_or_insert(now);
         }
-        let calm = home.sure <= material && !seen.spills;
+        let calm = home.sure <= material && !spills;
         self.clean = if calm { self.clean + elapsed } else { 0.0 };
         if self.clean >= CALM {
             self.hold = 0.0;
@@ -388,6 +391,7 @@ mod tests {
             sent_rate: 200.0,
             answered_rate: 200.0,
             spills: true,
+            bounded: false,
             may_leave: true,
             overloaded: false,
         }

@@ -41,11 +41,16 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Exchanges that ended, for whatever reason.
+    #[must_use]
+    pub fn ended(&self) -> f64 {
+        self.completed + self.failed + self.abandoned + self.excused
+    }
+
     /// Whether no exchange was sent, ended, received a byte or is in flight.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let ended = [self.completed, self.failed, self.abandoned, self.excused];
-        let mut counts = [self.accepted, self.waiting, self.bytes].into_iter().chain(ended);
+        let mut counts = [self.accepted, self.waiting, self.bytes, self.ended()].into_iter();
         counts.all(|count| count == 0.0) && self.report.is_none()
     }
 

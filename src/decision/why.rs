@@ -288,13 +288,13 @@ impl Facts<'_> {
                 milliseconds(queue),
                 milliseconds(self.tolerates)
             ),
+            (None, Some(bound)) => format!(
+                "takes {}: limited to {bound:.0}/s after a queue, and to more while none comes back",
+                percent(share)
+            ),
             (None, _) if self.fails => {
                 format!("takes {}: some of its exchanges fail", percent(share))
             }
-            (None, Some(bound)) => format!(
-                "takes {}: its queue is gone; it completed {bound:.0}/s with one, and gets more as none comes back",
-                percent(share)
-            ),
             (None, None) => format!("takes {}, rising while its queue is short", percent(share)),
         }
     }
@@ -328,7 +328,7 @@ fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
         Why::Spill => match (first.queue, first.bound) {
             (Some(queue), Some(bound)) if queue <= LONG * first.tolerates => {
                 format!(
-                    "gets the {part} beyond the {bound:.0}/s that {name} completed with a queue"
+                    "gets the {part} beyond the {bound:.0}/s to which {name} is limited after a queue"
                 )
             }
             (Some(queue), _) => format!(
@@ -422,13 +422,13 @@ mod tests {
             (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
             (Facts { standing: Standing::First(0.82, true), fails: true, ..near }, "nearest healthy: 1.2 ms away; takes 82 %: some of its exchanges fail"),
             (Facts { standing: Standing::First(0.82, true), ..near }, "nearest healthy: 1.2 ms away; takes 82 %, rising while its queue is short"),
-            (Facts { standing: Standing::First(0.82, true), bound: Some(82.4), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is gone; it completed 82/s with one, and gets more as none comes back"),
+            (Facts { standing: Standing::First(0.82, true), bound: Some(82.4), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: limited to 82/s after a queue, and to more while none comes back"),
             (Facts { standing: Standing::First(0.82, true), queue: Some(0.014), bound: Some(82.4), ..near }, "nearest healthy: 1.2 ms away; takes 82 %: its queue is 14 ms (tolerates 6 ms)"),
             (Facts { standing: Standing::First(1.0, false), ..UP }, "nearest of the healthy clusters: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Shifted(1.0, "idc"), ..UP }, "a shift moves the traffic of idc here: 13.6 ms away; takes all"),
             (Facts { standing: Standing::Only, distance: None, ..UP }, "the only permitted cluster: distance not measured yet; takes all"),
             (beyond(0.18, Why::Spill, IDC), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
-            (beyond(0.18, Why::Spill, Nearer { queue: Some(0.001), bound: Some(82.4), ..IDC }), "12.4 ms farther than idc; gets the 18 % beyond the 82/s that idc completed with a queue"),
+            (beyond(0.18, Why::Spill, Nearer { queue: Some(0.001), bound: Some(82.4), ..IDC }), "12.4 ms farther than idc; gets the 18 % beyond the 82/s to which idc is limited after a queue"),
             (beyond(0.18, Why::Spill, Nearer { bound: Some(82.4), ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc's queue of 14 ms (tolerates 6 ms) does not accept"),
             (beyond(0.18, Why::Spill, Nearer { queue: None, ..IDC }), "12.4 ms farther than idc; gets the 18 % that idc has no capacity for"),
             (beyond(0.0, Why::Spill, IDC), "12.4 ms farther than idc; gets nothing while idc takes all"),

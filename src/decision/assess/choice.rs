@@ -39,11 +39,14 @@ pub(super) struct Ranked<'a> {
 pub(super) struct MayTake<'a> {
     /// The factors of success and of growth, by slot.
     pub(super) each: &'a [(f64, Growth)],
-    /// The share of the demand that the nearest live cluster may get after a queue.
+    /// The share of the exchanges offered to the nearest live cluster that it may get after a queue.
     pub(super) first: f64,
 }
 
-/// The choices among the live slots.
+/// A success factor from which on failures are not what keeps exchanges away.
+const WORKS: f64 = 0.9;
+
+/// The choices among the live slots, and whether the bound after a queue is what limits the first.
 pub(super) fn choices(
     places: &[PermittedCluster<'_>],
     candidates: &[Candidate],
@@ -51,13 +54,13 @@ pub(super) fn choices(
     may_take: MayTake<'_>,
     demand: f64,
     now: Timestamp,
-) -> Vec<Choice> {
+) -> (Vec<Choice>, bool) {
     let Ranked { live, shift, .. } = ranked;
     let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
     let queueing =
         !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
     let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
-    let mut why_beyond = Why::Spill;
+    let (mut why_beyond, mut bounded) = (Why::Spill, false);
     // The demand minus the exchanges that nearer clusters have accepted.
     let mut reaches = demand;
     for (position, &slot) in live.iter().enumerate() {
@@ -77,7 +80,9 @@ pub(super) fn choices(
             growing: if at_home { 1.0 } else { growing.share(reaches) },
         };
         if position == 0 && shift.is_none() {
-            keeps.load = keeps.load.min(may_take.first / keeps.open().max(spill::P_MIN));
+            let most = may_take.first / keeps.open().max(spill::P_MIN);
+            bounded = most < keeps.load && working > WORKS && live.len() > 1;
+            keeps.load = keeps.load.min(most);
         }
         let share = if live.len() == 1 { 1.0 } else { keeps.share() };
         if position == 0 {
@@ -87,7 +92,7 @@ pub(super) fn choices(
         let warm = position == 1 && queueing;
         choices.push(Choice { cluster: place.cluster, slot, share, why, warm, usd: 0.0 });
     }
-    choices
+    (choices, bounded)
 }
 
 impl Keeps {

@@ -55,6 +55,8 @@ pub(super) struct ClassState {
     growth: Vec<Growth>,
     /// Of the nearest live cluster.
     congestion: Congestion,
+    /// Whether its bound was what limited the nearest live cluster at the last sweep.
+    bounded: bool,
     capacity: Vec<Capacity>,
     by_priority: PriorityDemand,
     backlog: Backlog,
@@ -132,6 +134,7 @@ impl ClassState {
             forecast: Forecast::default(),
             growth: vec![Growth::default(); clusters],
             congestion: Congestion::default(),
+            bounded: false,
             capacity: vec![Capacity::default(); clusters],
             by_priority: PriorityDemand::default(),
             backlog: Backlog::default(),
@@ -225,12 +228,14 @@ impl ClassState {
         let candidates = self.candidates(plan, class, places, &distances, moment);
         let ranking = self.rank(plan, places, &candidates, moment);
         let may_take = self.may_take(&candidates, &ranking.live, elapsed);
-        let may_take =
-            MayTake { each: &may_take, first: self.congested(&candidates, &ranking.live, elapsed) };
+        let first = self.congested(places, tallies, &candidates, &ranking.live, (now, elapsed));
+        let may_take = MayTake { each: &may_take, first };
         let Ranking { order, live, panics } = &ranking;
         let ranked = Ranked { order, live, shift: shift.filter(|shift| shift.applies()) };
-        let mut choices = choices(places, &candidates, ranked, may_take, self.demand, now);
-        self.before = before(&candidates, live);
+        let (mut choices, bounded) =
+            choices(places, &candidates, ranked, may_take, self.demand, now);
+        self.bounded = bounded;
+        self.before = Before { bounded, ..before(&candidates, live) };
         if *panics {
             choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
         }
@@ -323,7 +328,7 @@ impl ClassState {
         let before = Before { overloaded, ..self.before };
         let (tracks, first) = (self.tracks.as_slice(), self.first);
         let sweep = Sweep { tracks, distances, first, before, now, elapsed };
-        if self.inference.update(sweep) != Verdict::Wait {
+        if matches!(self.inference.update(sweep), Verdict::Scale(_)) {
             // What was a queue is no longer one, or the reverse.
             self.congestion = Congestion::default();
         }

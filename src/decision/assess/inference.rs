@@ -19,8 +19,10 @@ pub(super) struct Before {
     pub(super) tolerated: f64,
     /// How much farther the next cluster is.
     pub(super) gap: f64,
-    /// Whether load kept exchanges away from the nearest cluster.
+    /// Whether a queue kept exchanges away from the nearest cluster.
     pub(super) spills: bool,
+    /// Whether the bound after a queue did.
+    pub(super) bounded: bool,
     /// Whether exchanges may go to another cluster; false, for example, while the budget is empty.
     pub(super) may_leave: bool,
     /// Whether demand exceeds the capacity of all clusters.
@@ -236,6 +238,7 @@ impl Inference {
             sent_rate: home.accepted_rate(),
             answered_rate: home.good_rate(),
             spills: before.spills,
+            bounded: before.bounded,
             may_leave: before.may_leave,
             overloaded: before.overloaded || tracks.iter().any(|track| track.leaving() > LEAVING),
         }
@@ -395,6 +398,7 @@ mod tests {
                 tolerated: 0.015,
                 gap: 0.1,
                 spills: queues,
+                bounded: false,
                 may_leave: true,
                 overloaded: false,
             };
@@ -432,6 +436,7 @@ mod tests {
                     tolerated: dice.unit() * 0.01,
                     gap: dice.unit(),
                     spills: dice.below(2) == 0,
+                    bounded: false,
                     may_leave: dice.below(8) > 0,
                     overloaded: dice.below(20) == 0,
                 };

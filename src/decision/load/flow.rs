@@ -66,6 +66,11 @@ impl Flow {
         self.completed / RECENT
     }
 
+    /// Exchanges that ended, a second, failures left out.
+    pub(super) fn ended_rate(&self) -> f64 {
+        (self.completed + self.gone) / RECENT
+    }
+
     /// By how many seconds a second the queue grows, less two standard errors; 0 to 10.
     pub(super) fn growth(&self) -> f64 {
         let more = self.accepted - self.completed - self.left_early;
