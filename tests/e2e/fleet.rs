@@ -147,7 +147,7 @@ fn a_fleet_token_permits_the_report_and_nothing_else() {
     drop(proxies);
 }
 
-/// Two proxies of one site and one of another, each connected to the others through its own relays.
+/// Two proxies of two sites, each connected to the other through its own relay.
 #[test]
 fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
     let folder = Folder::new();
