@@ -13,7 +13,7 @@ use tidegate::sim::engine::Engine;
 use tidegate::sim::outcome::Outcome;
 use tidegate::sim::policy::Policy;
 use tidegate::sim::scenario::{self, Scenario};
-use tidegate::sim::spec::{Change, Spec};
+use tidegate::sim::spec::Spec;
 use tidegate::sim::{baseline, gate, world};
 
 fn short(scenario: &Scenario, seconds: f64, reports: bool) -> Spec {
@@ -172,28 +172,6 @@ fn in_an_overload_a_proxy_without_reports_holds_the_queue_short() {
     };
     let (inferred, reported) = (mean(false), mean(true));
     assert!(inferred < 1.07 * reported, "{inferred} ms instead of {reported} ms");
-}
-
-/// The data centre has half of its servers, so a queue bounds it; then it has all of them and serves alone, and then the
-/// clouds are back.
-#[test]
-fn a_bound_after_a_queue_ends_while_a_cluster_serves_alone() {
-    let mut spec = short(&scenario::named("S1").unwrap(), 26.0, false);
-    spec.demand = vec![(0.0, 800.0)];
-    spec.changes = vec![
-        (2.0, Change::Servers { place: 0, factor: 0.5 }),
-        (10.0, Change::Servers { place: 0, factor: 1.0 }),
-        (10.0, Change::Down(1)),
-        (10.0, Change::Down(2)),
-        (18.0, Change::Up(1)),
-        (18.0, Change::Up(2)),
-    ];
-    let outcomes: Vec<Outcome> = (1..=3).map(|seed| run(&spec, "tidegate", seed)).collect();
-    let needless =
-        |from, to| outcomes.iter().map(|one| one.between(from, to).needless).sum::<f64>();
-    let away = 3.0 - outcomes.iter().map(|one| one.between(6.0, 10.0).home).sum::<f64>();
-    assert!(away > 0.5, "half of the servers are not enough: {away}");
-    assert!(needless(18.0, 24.0) / 3.0 < 0.05, "{}", needless(18.0, 24.0) / 3.0);
 }
 
 #[test]
