@@ -1,8 +1,8 @@
 //! How quickly a cluster that had a queue may get more exchanges again.
 //!
-//! The share that a cluster accepts falls while its queue is long and would be whole again as soon as the queue is gone.
-//! The queue would then be back after the time that a response takes: a cycle of about a second, in which requests wait longer
-//! than at a constant share of the same mean. So the rate at which the cluster completed exchanges while it had a queue
+//! While the queue of a cluster is long, the cluster accepts a smaller share. If it accepted everything again as soon as the
+//! queue is empty, the queue would return one response time later. Share and queue would oscillate, with a period of about a
+//! second, and requests would wait longer than with a constant share of the same mean. So the rate at which the cluster completed exchanges while it had a queue
 //! is remembered as a bound of what is sent there, and is raised slowly, the longer there is no queue the faster: as TCP does
 //! after a loss (RFC 5681, RFC 9438).
 //!
@@ -13,19 +13,19 @@
 //! * A bound rises while there is no queue, to the whole demand within nine seconds, and is not below what the cluster completes.
 //! * The bound does not limit a lower demand: after an overload nothing spills because of it.
 
-/// The number of responses of a cluster with a queue from which on its completion rate is a bound. With fewer, chance would be
-/// taken for a queue.
+/// The bound is set once this many responses have arrived while the cluster had a queue. With fewer, random variation would
+/// count as a queue.
 const EVIDENCE: f64 = 30.0;
 /// Time constant with which the bound follows the completion rate while there is a queue, in seconds.
 const FOLLOWS: f64 = 0.5;
-/// How fast the bound rises without a queue, as a part of the demand a second: for each second without a queue, and at
-/// most.
+/// How fast the bound rises while there is no queue, as a fraction of the demand per second. It starts at 0, grows by `RISE`
+/// with each second without a queue, and is at most `RISE_MAX`.
 const RISE: f64 = 0.025;
 const RISE_MAX: f64 = 0.2;
 /// A bound above this multiple of the demand is forgotten.
 const FORGOTTEN: f64 = 1.5;
 
-/// The bound of what one class may send to its nearest cluster.
+/// The limit on the rate that one class sends to its nearest cluster, learned while the cluster had a queue.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Congestion {
     bound: Option<f64>,

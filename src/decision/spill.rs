@@ -21,8 +21,8 @@ pub const KAPPA: f64 = 0.15;
 /// A queue this short, in seconds, never causes a spill: it is within the timing noise of machines, which would count
 /// as load if distances are below a millisecond.
 const Q_MIN: f64 = 0.001;
-/// The ramp begins at this part of `q*`.
-const RAMP_START: f64 = 0.3;
+/// The ramp begins at this part of `q*`: with a shorter queue nothing spills.
+pub const RAMP_START: f64 = 0.3;
 /// The length of the ramp in multiples of `q*`.
 const RAMP_SPAN: f64 = 1.7;
 /// The least share of a live cluster: without traffic its recovery would not be noticed.

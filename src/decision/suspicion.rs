@@ -97,7 +97,7 @@ pub struct Evidence {
     pub answered_rate: f64,
     /// Whether exchanges spill from the nearest cluster because of its queue.
     pub spills: bool,
-    /// Whether exchanges spill because it had a queue a moment ago.
+    /// Whether exchanges spill because the nearest cluster had a queue recently (`congestion`).
     pub bounded: bool,
     /// Whether exchanges may go to another cluster; false, for example, while the budget is empty.
     pub may_leave: bool,

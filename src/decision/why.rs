@@ -6,6 +6,7 @@
 
 use super::plan::{ClassIndex, ClusterIndex, Plan, ProbeKind, Strategy};
 use super::signal::{Choice, ClassSignals, Score, Signals, State, Why};
+use super::spill::RAMP_START;
 
 /// The facts of a sentence. Seconds, except shares.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ pub struct Facts<'a> {
     pub queue: Option<f64>,
     /// See `queue`.
     pub tolerates: f64,
-    /// The rate that bounds the first cluster after a queue, in exchanges a second.
+    /// The rate to which the first cluster is limited because it had a queue recently, in exchanges a second.
     pub bound: Option<f64>,
     /// The cluster's capacity group, if the group is full.
     pub full_group: Option<&'a str>,
@@ -79,14 +80,12 @@ pub struct Nearer<'a> {
     pub queue: Option<f64>,
     /// Its tolerated queue in seconds.
     pub tolerates: f64,
-    /// The rate that bounds it after a queue, in exchanges a second.
+    /// The rate to which it is limited because it had a queue recently, in exchanges a second.
     pub bound: Option<f64>,
 }
 
 /// The success ratio from which on a cluster counts as free of failures.
 const SOUND: f64 = 0.995;
-/// The part of the tolerated queue from which on a queue is the reason for a spill.
-const LONG: f64 = 0.3;
 /// A share of exchanges below this is not mentioned.
 const NOTHING: f64 = 0.005;
 
@@ -280,7 +279,7 @@ impl Facts<'_> {
         if self.dial < 100 && share >= f64::from(self.dial) / 100.0 - NOTHING {
             return format!("takes {}, limited by its dial", percent(share));
         }
-        let queue = self.queue.filter(|queue| *queue > LONG * self.tolerates);
+        let queue = self.queue.filter(|queue| *queue > RAMP_START * self.tolerates);
         match (queue, self.bound) {
             (Some(queue), _) => format!(
                 "takes {}: its queue is {} (tolerates {})",
@@ -326,7 +325,7 @@ fn part(gets: f64, why: Why, first: Nearer<'_>) -> String {
     }
     match why {
         Why::Spill => match (first.queue, first.bound) {
-            (Some(queue), Some(bound)) if queue <= LONG * first.tolerates => {
+            (Some(queue), Some(bound)) if queue <= RAMP_START * first.tolerates => {
                 format!(
                     "gets the {part} beyond the {bound:.0}/s to which {name} is limited after a queue"
                 )

@@ -30,23 +30,25 @@ pub(super) struct Ranked<'a> {
     pub(super) order: &'a [usize],
     /// The clusters that may be used, in the order in which they are tried.
     pub(super) live: &'a [usize],
+    /// The candidates of `live`, in the same order.
+    pub(super) listed: &'a [Candidate],
     /// The shift in effect.
     pub(super) shift: Option<Shifted>,
 }
 
-/// The bounds of what clusters may take, apart from their queues.
+/// Limits on a cluster's share that do not come from its current queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct MayTake<'a> {
     /// The factors of success and of growth, by slot.
     pub(super) each: &'a [(f64, Growth)],
-    /// The share of the exchanges offered to the nearest live cluster that it may get after a queue.
+    /// The largest share of the offered exchanges that the nearest live cluster may get, because it had a queue recently.
     pub(super) first: f64,
 }
 
-/// A success factor from which on failures are not what keeps exchanges away.
+/// With a success factor above this, failures are not the main reason why exchanges go elsewhere.
 const WORKS: f64 = 0.9;
 
-/// The choices among the live slots, and whether the bound after a queue is what limits the first.
+/// The choices among the live slots, and whether the limit after a queue (`congestion`) determines the share of the first.
 pub(super) fn choices(
     places: &[PermittedCluster<'_>],
     candidates: &[Candidate],
@@ -55,10 +57,9 @@ pub(super) fn choices(
     demand: f64,
     now: Timestamp,
 ) -> (Vec<Choice>, bool) {
-    let Ranked { live, shift, .. } = ranked;
-    let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+    let Ranked { live, listed, shift, .. } = ranked;
     let queueing =
-        !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(&listed, 0);
+        !listed.is_empty() && listed[0].queue > DIALS_AHEAD * spill::tolerable_queue(listed, 0);
     let mut choices: Vec<Choice> = Vec::with_capacity(live.len());
     let (mut why_beyond, mut bounded) = (Why::Spill, false);
     // The demand minus the exchanges that nearer clusters have accepted.
@@ -74,14 +75,14 @@ pub(super) fn choices(
             returning: place.state.return_share(now),
             load: match shift {
                 Some(shift) => shift.accept(candidates, live, slot),
-                None => spill::accept(&listed, position),
+                None => spill::accept(listed, position),
             },
             working,
             growing: if at_home { 1.0 } else { growing.share(reaches) },
         };
         if position == 0 && shift.is_none() {
             let most = may_take.first / keeps.open().max(spill::P_MIN);
-            bounded = most < keeps.load && working > WORKS && live.len() > 1;
+            bounded = most < keeps.load && working > WORKS;
             keeps.load = keeps.load.min(most);
         }
         let share = if live.len() == 1 { 1.0 } else { keeps.share() };

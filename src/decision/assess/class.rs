@@ -53,10 +53,8 @@ pub(super) struct ClassState {
     spilling: bool,
     forecast: Forecast,
     growth: Vec<Growth>,
-    /// Of the nearest live cluster.
+    /// The congestion of the nearest live cluster.
     congestion: Congestion,
-    /// Whether its bound was what limited the nearest live cluster at the last sweep.
-    bounded: bool,
     capacity: Vec<Capacity>,
     by_priority: PriorityDemand,
     backlog: Backlog,
@@ -134,7 +132,6 @@ impl ClassState {
             forecast: Forecast::default(),
             growth: vec![Growth::default(); clusters],
             congestion: Congestion::default(),
-            bounded: false,
             capacity: vec![Capacity::default(); clusters],
             by_priority: PriorityDemand::default(),
             backlog: Backlog::default(),
@@ -228,14 +225,15 @@ impl ClassState {
         let candidates = self.candidates(plan, class, places, &distances, moment);
         let ranking = self.rank(plan, places, &candidates, moment);
         let may_take = self.may_take(&candidates, &ranking.live, elapsed);
-        let first = self.congested(places, tallies, &candidates, &ranking.live, (now, elapsed));
-        let may_take = MayTake { each: &may_take, first };
         let Ranking { order, live, panics } = &ranking;
-        let ranked = Ranked { order, live, shift: shift.filter(|shift| shift.applies()) };
+        let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+        let first = self.congested(places, tallies, &listed, (now, elapsed));
+        let may_take = MayTake { each: &may_take, first };
+        let shifted = shift.filter(|shift| shift.applies());
+        let ranked = Ranked { order, live, listed: &listed, shift: shifted };
         let (mut choices, bounded) =
             choices(places, &candidates, ranked, may_take, self.demand, now);
-        self.bounded = bounded;
-        self.before = Before { bounded, ..before(&candidates, live) };
+        self.before = Before { bounded, ..before(&listed) };
         if *panics {
             choices.iter_mut().for_each(|choice| choice.why = Why::Panic);
         }
@@ -329,7 +327,7 @@ impl ClassState {
         let (tracks, first) = (self.tracks.as_slice(), self.first);
         let sweep = Sweep { tracks, distances, first, before, now, elapsed };
         if matches!(self.inference.update(sweep), Verdict::Scale(_)) {
-            // What was a queue is no longer one, or the reverse.
+            // The queue was slower work, or the other way round: the limit no longer applies.
             self.congestion = Congestion::default();
         }
         let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
@@ -474,15 +472,14 @@ fn idle(candidates: &[Candidate]) -> Vec<Candidate> {
 }
 
 /// The comparison values for the next sweep.
-fn before(candidates: &[Candidate], live: &[usize]) -> Before {
-    let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+fn before(listed: &[Candidate]) -> Before {
     let Some(first) = listed.first() else { return Before::default() };
     let next = listed[1..].iter().map(|other| other.base).reduce(f64::min);
     Before {
-        worth: spill::tolerable_queue(&idle(&listed), 0),
-        tolerated: spill::tolerable_queue(&listed, 0),
+        worth: spill::tolerable_queue(&idle(listed), 0),
+        tolerated: spill::tolerable_queue(listed, 0),
         gap: next.map_or(f64::INFINITY, |next| next - first.base),
-        spills: spill::accept(&listed, 0) < 0.98,
+        spills: spill::accept(listed, 0) < 0.98,
         ..Before::default()
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Before {
     pub(super) gap: f64,
     /// Whether a queue kept exchanges away from the nearest cluster.
     pub(super) spills: bool,
-    /// Whether the bound after a queue did.
+    /// Whether the limit after a queue (`congestion`) did.
     pub(super) bounded: bool,
     /// Whether exchanges may go to another cluster; false, for example, while the budget is empty.
     pub(super) may_leave: bool,

@@ -40,14 +40,14 @@ impl Rates {
 }
 
 impl Track {
-    /// Exchanges offered, a second, whether or not they were sent.
+    /// Exchanges a second for which the cluster was considered, whether or not they were sent to it.
     #[must_use]
     pub fn offered_rate(&self) -> f64 {
         self.rates.offered
     }
 
-    /// Exchanges that ended, a second: over 1 s, or over 0.3 s if that is much more, because the longer average lags behind a
-    /// rate that grows.
+    /// Exchanges a second that ended: the average over 1 s, or over 0.3 s if that is much higher. While the rate grows, the
+    /// longer average is too low.
     #[must_use]
     pub fn ended_rate(&self) -> f64 {
         let (long, brief) = (self.rates.ended, self.flow.ended_rate());

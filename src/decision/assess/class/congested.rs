@@ -1,4 +1,4 @@
-//! Whether the nearest cluster of a class had a queue a moment ago, and what it may get meanwhile.
+//! The congestion of the nearest cluster of a class: whether it had a queue recently, and its share until that is over.
 
 use super::ClassState;
 use crate::assess::place::PermittedCluster;
@@ -9,31 +9,27 @@ use crate::spill::{self, Candidate};
 use crate::units::Timestamp;
 
 impl ClassState {
-    /// The share of the exchanges offered to the nearest live cluster that it may get, from 0 to 1. There is no bound without
-    /// an alternative, while every cluster has a queue, while the cluster returns (the rate is that of its ramp), and where
-    /// its queue is reported (a report is as quick as the queue).
+    /// The largest share of the offered exchanges that the nearest live cluster may get, from 0 to 1. `listed` has the live
+    /// clusters, nearest first. There is no limit if no other cluster is live, while every cluster has a queue, while
+    /// the cluster returns (its rate is that of the ramp), or if the cluster reports its queue (reports are not delayed).
     pub(super) fn congested(
         &mut self,
         places: &[PermittedCluster<'_>],
         tallies: &[Tally],
-        candidates: &[Candidate],
-        live: &[usize],
+        listed: &[Candidate],
         (now, elapsed): (Timestamp, f64),
     ) -> f64 {
         let overloaded = self.queued > 0.0 || self.shed != Shed::default();
-        let first = live.first().copied().filter(|first| {
-            let returns = places[*first].state.return_share(now) < 1.0;
-            live.len() > 1 && !(returns || overloaded || candidates[*first].reported)
-        });
-        let Some(first) = first else {
-            self.congestion = Congestion::default();
-            return 1.0;
-        };
-        let (track, here) = (&self.tracks[first], candidates[first]);
-        let listed: Vec<Candidate> = live.iter().map(|slot| candidates[*slot]).collect();
+        let first = self.first;
+        let returns = places.get(first).is_none_or(|place| place.state.return_share(now) < 1.0);
+        let [here, _, ..] = listed else { return self.uncongested() };
+        if returns || overloaded || here.reported {
+            return self.uncongested();
+        }
+        let track = &self.tracks[first];
         let demand = track.offered_rate();
         let seen = Seen {
-            queues: here.queue > spill::tolerable_queue(&listed, 0),
+            queues: here.queue > spill::tolerable_queue(listed, 0),
             ended: tallies.get(first).map_or(0.0, Tally::ended),
             completed: track.ended_rate(),
             demand,
@@ -41,5 +37,11 @@ impl ClassState {
         };
         self.congestion.fold(seen, elapsed);
         self.congestion.share(demand)
+    }
+
+    /// Forgets the congestion: the nearest cluster may get everything.
+    fn uncongested(&mut self) -> f64 {
+        self.congestion = Congestion::default();
+        1.0
     }
 }

@@ -58,7 +58,7 @@ impl ClassState {
             demand_rps: self.demand,
             report: self.report(plan, places, candidates, now),
             forecast_rps: self.forecast.ahead(lead(plan)),
-            bound_rps: self.congestion.bound().filter(|_| self.bounded),
+            bound_rps: self.congestion.bound().filter(|_| self.before.bounded),
             unfunded: false,
             shift: None,
             shed: Shed::default(),

@@ -40,7 +40,7 @@ impl ClassState {
             let service = candidates[slot].service;
             let endpoints = places[slot].state.usable_count();
             let (rate, queue) = (track.good_rate(), candidates[slot].queue);
-            let bounded = slot == self.first && self.bounded;
+            let bounded = slot == self.first && self.before.bounded;
             let queues = queue > FULL * spill::tolerable_queue(&idle, slot);
             let full = places.len() > 1 && (queues || bounded);
             let seen = Seen { rate, service, queue, endpoints, full, bounded };
