@@ -1,6 +1,7 @@
 //! Limits of admin requests and answers: a deadline for request bodies, and a limit on the bytes of unread answers.
 
 use super::connection::Connections;
+use crate::telemetry::results::AdminRefusal;
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
@@ -62,6 +63,12 @@ impl Bounds {
         }
         None
     }
+
+    fn busy(&self) -> Response {
+        self.connections.refuse(AdminRefusal::Busy);
+        let message = "too many responses are waiting to be read\n";
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], message).into_response()
+    }
 }
 
 /// Reads a request's body, computes the answer, and counts its bytes until the client has read them.
@@ -77,14 +84,14 @@ pub(super) async fn bounded(
         };
     }
     let waited = tokio::time::timeout(TRIES as u32 * EACH_TRY, bounds.made.acquire()).await;
-    let Ok(Ok(_made)) = waited else { return busy() };
+    let Ok(Ok(_made)) = waited else { return bounds.busy() };
     let (parts, body) = next.run(request).await.into_parts();
     // An event stream has no fixed size; its queue is bounded instead.
     let Some(bytes) = body.size_hint().exact() else { return Response::from_parts(parts, body) };
     let Some(untaken) = bounds.memory(usize::try_from(bytes).unwrap_or(usize::MAX)).await else {
-        return busy();
+        return bounds.busy();
     };
-    let Ok(bytes) = to_bytes(body, usize::MAX).await else { return busy() };
+    let Ok(bytes) = to_bytes(body, usize::MAX).await else { return bounds.busy() };
     Response::from_parts(parts, Body::from(Bytes::from_owner(Counted { bytes, _untaken: untaken })))
 }
 
@@ -95,11 +102,6 @@ async fn whole(request: Request) -> Result<Request, (StatusCode, &'static str)> 
         Ok(Err(_)) => Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 64 KiB\n")),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 10 seconds\n")),
     }
-}
-
-fn busy() -> Response {
-    let message = "too many responses are waiting to be read\n";
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], message).into_response()
 }
 
 #[cfg(test)]
@@ -131,7 +133,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unread_answers_are_bounded_in_bytes_and_the_oldest_are_dropped() {
-        let bounds = Arc::new(Bounds::new(Arc::default()));
+        let bounds = Arc::new(Bounds::new(Arc::new(Connections::new(Arc::default()))));
         let mut held = Vec::new();
         for _ in 0..4 {
             let mut client = begin(&bounds);
@@ -153,7 +155,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_late_or_endless_body_is_refused() {
-        let bounds = Arc::new(Bounds::new(Arc::default()));
+        let bounds = Arc::new(Bounds::new(Arc::new(Connections::new(Arc::default()))));
         for (length, sent, expected) in [(5, 5, "200"), (5, 4, "408"), (70_000, 70_000, "413")] {
             let mut client = begin(&bounds);
             let head = format!("PUT /body HTTP/1.1\r\ncontent-length: {length}\r\n\r\n");

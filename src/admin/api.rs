@@ -15,7 +15,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -186,6 +186,7 @@ fn status_view(backend: &Backend) -> Value {
         "uptime_s": (backend.uptime)(),
         "config": (backend.config)(),
         "draining": backend.shared.is_draining(),
+        "admin_refused": backend.shared.registry.admin.iter().collect::<BTreeMap<_, _>>(),
     })
 }
 

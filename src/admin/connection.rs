@@ -4,6 +4,8 @@
 //! a liveness probe is answered even while slow clients hold connections. A connection whose client does not read
 //! its response is closed.
 
+use crate::telemetry::cells::AdminRefusals;
+use crate::telemetry::results::AdminRefusal;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -32,6 +34,7 @@ pub(super) struct Connections {
     open: Mutex<BTreeMap<u64, Arc<Open>>>,
     next: AtomicU64,
     started: Instant,
+    refused: Arc<AdminRefusals>,
 }
 
 #[derive(Debug)]
@@ -51,13 +54,18 @@ pub(super) struct ConnectionGuard {
     own: Arc<Open>,
 }
 
-impl Default for Connections {
-    fn default() -> Connections {
-        Connections { open: Mutex::default(), next: AtomicU64::new(0), started: Instant::now() }
-    }
-}
-
 impl Connections {
+    /// No connection yet; closed connections are counted in `refused`.
+    pub(super) fn new(refused: Arc<AdminRefusals>) -> Connections {
+        let (open, next) = (Mutex::default(), AtomicU64::new(0));
+        Connections { open, next, started: Instant::now(), refused }
+    }
+
+    /// Counts a connection or a request that meets a limit.
+    pub(super) fn refuse(&self, reason: AdminRefusal) {
+        self.refused.count(reason);
+    }
+
     /// Adds a connection; at the limit, closes the connection that was idle for longest.
     #[must_use]
     pub(super) fn enter(self: &Arc<Connections>) -> ConnectionGuard {
@@ -68,8 +76,10 @@ impl Connections {
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= CONNECTIONS_MAX {
-            end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)));
+        if open.len() >= CONNECTIONS_MAX
+            && end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)))
+        {
+            self.refuse(AdminRefusal::Connections);
         }
         open.insert(id, own.clone());
         ConnectionGuard { all: self.clone(), id, own }
@@ -78,9 +88,12 @@ impl Connections {
     /// Closes the connection whose response has waited for longest to be read, if a response waits.
     pub(super) fn end_most_stalled(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        end_least(&mut open, |open| {
+        let ended = end_least(&mut open, |open| {
             Some(open.stalled_ms.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX)
         });
+        if ended {
+            self.refuse(AdminRefusal::Unread);
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -88,11 +101,11 @@ impl Connections {
     }
 }
 
-fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<u64>) {
+/// Ends the connection of the lowest rank. Returns whether there was one.
+fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<u64>) -> bool {
     let ranked = all.iter().filter_map(|(id, open)| Some((rank(open)?, *id)));
-    if let Some(open) = ranked.min().and_then(|(_, id)| all.remove(&id)) {
-        open.end.notify_one();
-    }
+    let ended = ranked.min().and_then(|(_, id)| all.remove(&id));
+    ended.inspect(|open| open.end.notify_one()).is_some()
 }
 
 impl ConnectionGuard {
@@ -174,6 +187,7 @@ impl<S> Timed<S> {
             late.as_mut().reset(due);
         }
         ready!(late.as_mut().poll(context));
+        self.all.refuse(AdminRefusal::Unread);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -260,6 +274,14 @@ mod tests {
         }
     }
 
+    fn connections() -> Arc<Connections> {
+        Arc::new(Connections::new(Arc::default()))
+    }
+
+    fn counted(all: &Connections, reason: AdminRefusal) -> u64 {
+        all.refused.iter().find(|(label, _)| *label == reason.label()).unwrap().1
+    }
+
     fn router() -> Router {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -285,14 +307,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unread_response_or_stream_closes_its_connection() {
         for path in ["/long", "/events"] {
-            let (_client, task) = ask(&Arc::default(), path).await;
+            let all = connections();
+            let (_client, task) = ask(&all, path).await;
             ends_within(task, 11).await;
+            assert_eq!(counted(&all, AdminRefusal::Unread), 1, "{path}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_response_read_below_the_minimum_rate_is_closed_and_a_slow_reader_is_served() {
-        let (mut client, task) = ask(&Arc::default(), "/long").await;
+        let (mut client, task) = ask(&connections(), "/long").await;
         tokio::spawn(async move {
             while client.read_u8().await.is_ok() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -300,7 +324,7 @@ mod tests {
         });
         ends_within(task, 30).await;
 
-        let (mut client, _task) = ask(&Arc::default(), "/long").await;
+        let (mut client, _task) = ask(&connections(), "/long").await;
         let (mut all, mut space) = (0, [0; 2_048]);
         while all < 1_000_000 {
             let count = client.read(&mut space).await.unwrap();
@@ -313,7 +337,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_late_request_closes_its_connection() {
         let (mut client, stream) = tokio::io::duplex(4_096);
-        let guard = Arc::new(Connections::default()).enter();
+        let guard = connections().enter();
         let task = tokio::spawn(async move { serve(stream, router(), &guard).await });
         client.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
         ends_within(task, 11).await;
@@ -321,7 +345,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_is_answered_beside_any_number_of_idle_or_stalled_connections() {
-        let all = Arc::new(Connections::default());
+        let all = connections();
         let mut held = Vec::new();
         for number in 0..2 * CONNECTIONS_MAX {
             held.push(ask(&all, ["/long", "/events"][number % 2]).await);
@@ -329,6 +353,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(10)).await;
         let running = held.iter().filter(|(_, task)| !task.is_finished()).count();
         assert!(running <= CONNECTIONS_MAX, "{running}");
+        assert_eq!(counted(&all, AdminRefusal::Connections), CONNECTIONS_MAX as u64);
         let before = Instant::now();
         let (mut client, _task) = ask(&all, "/livez").await;
         let mut answer = [0; 15];

@@ -3,6 +3,7 @@
 use super::Backend;
 use crate::decision::fleet::{ClusterRow, Report, ServiceRow};
 use crate::fleet::{BusPicture, IDENTITY, PROTOCOL, PeerPicture, SitePicture};
+use crate::telemetry::results::AdminRefusal;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -137,14 +138,19 @@ pub(super) async fn report(State(backend): Shared, mut request: Request) -> Resp
         )
             .into_response();
     };
+    let refused = backend.shared.registry.admin.clone();
     let Some(answering) = backend.fleet.enter() else {
+        refused.count(AdminRefusal::FleetConnections);
         return (StatusCode::SERVICE_UNAVAILABLE, "too many connections of fleet peers\n")
             .into_response();
     };
     let switched = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match tokio::time::timeout(SWITCHED, switched).await {
-            Ok(Ok(stream)) => answering.answer(TokioIo::new(stream)).await,
+            Ok(Ok(stream)) => {
+                let early = || refused.count(AdminRefusal::FleetRequests);
+                answering.answer(TokioIo::new(stream), early).await;
+            }
             Ok(Err(error)) => tracing::debug!(%error, "fleet peer not answered"),
             Err(_) => tracing::debug!("fleet peer not answered: protocol not switched in time"),
         }

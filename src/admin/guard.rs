@@ -5,6 +5,7 @@
 
 use super::{Access, Backend};
 use crate::decision::plan::Address;
+use crate::telemetry::results::AdminRefusal;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN};
@@ -38,7 +39,19 @@ pub(super) async fn guard(
             }
             response
         }
-        Err((status, message)) => (status, format!("{message}\n")).into_response(),
+        Err((status, message)) => {
+            let refused = &backend.shared.registry.admin;
+            match status {
+                _ if [FOREIGN_HOST, FOREIGN_ORIGIN].contains(&message) => {
+                    refused.count(AdminRefusal::Host);
+                }
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                    refused.count(AdminRefusal::Token);
+                }
+                _ => {}
+            }
+            (status, format!("{message}\n")).into_response()
+        }
     }
 }
 
@@ -52,11 +65,15 @@ pub(super) async fn only_ours(
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or("?"));
     match host.is_none_or(|host| is_ours(&backend, &backend.access.load(), host)) {
         true => next.run(request).await,
-        false => (StatusCode::FORBIDDEN, format!("{FOREIGN_HOST}\n")).into_response(),
+        false => {
+            backend.shared.registry.admin.count(AdminRefusal::Host);
+            (StatusCode::FORBIDDEN, format!("{FOREIGN_HOST}\n")).into_response()
+        }
     }
 }
 
 const FOREIGN_HOST: &str = "foreign Host; see admin.allowed_hosts";
+const FOREIGN_ORIGIN: &str = "foreign Origin; see admin.allowed_hosts";
 
 pub(super) fn judge(
     backend: &Backend,
@@ -77,7 +94,7 @@ pub(super) fn judge(
         // For an API on a wildcard address, any IP address is accepted as Host; Origin must equal Host.
         let same = host.is_some_and(|host| host.eq_ignore_ascii_case(from));
         if !(same || is_ours(backend, &access, from) && !is_ip(from)) {
-            return Err((StatusCode::FORBIDDEN, "foreign Origin; see admin.allowed_hosts"));
+            return Err((StatusCode::FORBIDDEN, FOREIGN_ORIGIN));
         }
     }
     let off_loopback =

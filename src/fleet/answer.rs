@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 /// How long a peer may send no request.
 const IDLE: Duration = Duration::from_secs(60);
@@ -27,12 +28,20 @@ impl Fleet {
 }
 
 impl Answering {
-    /// Sends reports until the peer closes the connection, sends an unknown request, is idle, or does not read.
-    pub async fn answer<S: AsyncRead + AsyncWrite + Unpin>(self, mut stream: S) {
+    /// Sends reports until the peer closes the connection, sends an unknown request, is idle, or does not read. Calls
+    /// `early` for each request that was sent before the pause after the last report ended.
+    pub async fn answer<S>(self, mut stream: S, early: impl Fn())
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let site = self.0.identity().site;
-        let mut question = [0; 1];
-        while let Ok(Ok(1)) = tokio::time::timeout(IDLE, stream.read(&mut question)).await {
-            let of_site = match question[0] {
+        let mut is_first = true;
+        while let Some((question, waited)) = question(&mut stream).await {
+            if waited && !is_first {
+                early();
+            }
+            is_first = false;
+            let of_site = match question {
                 MEMBER => false,
                 SITE => true,
                 _ => return,
@@ -46,11 +55,21 @@ impl Answering {
                 stream.write_all(line.as_bytes()).await?;
                 stream.flush().await
             };
-            if !matches!(tokio::time::timeout(TAKEN, written).await, Ok(Ok(()))) {
+            if !matches!(timeout(TAKEN, written).await, Ok(Ok(()))) {
                 return;
             }
             // A flood of requests waits in the peer's own send buffer.
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Reads the next request, and whether it was there already; `None` when the peer closes the connection or is idle.
+async fn question<S: AsyncRead + Unpin>(stream: &mut S) -> Option<(u8, bool)> {
+    let mut question = [0; 1];
+    let (read, waited) = match timeout(Duration::ZERO, stream.read(&mut question)).await {
+        Ok(read) => (read, true),
+        Err(_) => (timeout(IDLE, stream.read(&mut question)).await.ok()?, false),
+    };
+    (read.ok()? == 1).then_some((question[0], waited))
 }

@@ -5,16 +5,16 @@
 //!
 //! A counter is declared once, as a field of [`cells!`]; the sum over workers follows from the declaration.
 
-use super::counter::{Count, PerVariant};
+use super::counter::{Count, PerVariant, Variants};
 use super::latencies::Latencies;
-use super::results::{Aborted, HedgeResult, RetryResult, StatusClass};
+use super::results::{Aborted, AdminRefusal, HedgeResult, RetryResult, StatusClass};
 use crate::decision::compression::Algorithm;
 use crate::decision::permit::Reason;
 use crate::decision::refusal::Refusal;
 use crate::decision::signal::Why;
 use crate::tls::handshake::Failure;
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Upper bounds of the histograms' buckets, in seconds.
@@ -186,6 +186,25 @@ pub struct Registry {
     pub state_unwritten: AtomicU64,
     /// Spans of traced exchanges.
     pub spans: SpanCounts,
+    /// What the admin API refused, closed or delayed.
+    pub admin: Arc<AdminRefusals>,
+}
+
+/// What the admin API refused, closed or delayed, by reason.
+#[derive(Debug, Default)]
+pub struct AdminRefusals([AtomicU64; AdminRefusal::ALL.len()]);
+
+impl AdminRefusals {
+    /// Counts one.
+    pub fn count(&self, reason: AdminRefusal) {
+        self.0[reason.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        AdminRefusal::ALL.iter().map(|reason| reason.label()).zip(counts)
+    }
 }
 
 /// Spans of traced exchanges, by result.

@@ -37,6 +37,25 @@ macro_rules! results {
 variants! { Refusal, Why, Failure, Reason, Algorithm }
 
 results! {
+    /// What the admin API refuses, closes or delays.
+    AdminRefusal {
+        /// A request that was answered 401 or 403: its token is missing, wrong, or not configured.
+        Token "token",
+        /// A request that was answered 403: its `Host` or `Origin` is foreign.
+        Host "host",
+        /// A connection that was closed because it was idle for longest and the limit was reached.
+        Connections "connections",
+        /// A connection that was closed because the client did not read.
+        Unread "unread",
+        /// A request that was answered 503 because too many responses waited to be read.
+        Busy "busy",
+        /// An event stream beyond the limit, answered 503.
+        EventStreams "event_streams",
+        /// The connection of a fleet peer beyond the limit, answered 503.
+        FleetConnections "fleet_connections",
+        /// A request of a fleet peer that came too soon after the one before, and was answered late.
+        FleetRequests "fleet_requests",
+    }
     /// Which side aborted an exchange before the client had the complete response.
     Aborted {
         /// The client disconnected, or read nothing within the write timeout.

@@ -448,7 +448,7 @@ test('the cost since the start is that of the API, by service and cluster', { ti
 });
 
 test('every view has its picture, without an error, within its width', { timeout: 300000 }, async () => {
-  const views = ['map', 'services/shop', 'clusters/shop-idc', 'why/shop.example.com/cart', 'decisions', 'config', 'cost?range=1h'];
+  const views = ['map', 'services/shop', 'clusters/shop-idc', 'sites/idc-east', 'why/shop.example.com/cart', 'decisions', 'config', 'cost?range=1h'];
   const sizes = long ? [[1280, 'light'], [1280, 'dark'], [360, 'light'], [360, 'dark']] : [[1280, 'light'], [360, 'dark']];
   load.set('shop.example.com/cart', 480);
   await until('shop spills', async () => (await proxy.json('/api/v1/services'))[0].spilling, 20);
@@ -458,6 +458,7 @@ test('every view has its picture, without an error, within its width', { timeout
   await listed.click('.decisions tbody tr:has(.chip:text-is("spill")) .req a');
   await listed.waitForSelector('.lane.took');
   assert.match(new URL(listed.url()).hash, /^#\/why\?id=[0-9a-f]{32}$/);
+  views.push(new URL(listed.url()).hash.slice(2));
   assert.match(await listed.textContent('.verdict h1'), /because nearer clusters were full/);
   await listed.screenshot({ path: path.join(screens, 'why-past.png'), fullPage: true });
   await listed.click('.verdict a:text-is("And now?")');
@@ -472,7 +473,7 @@ test('every view has its picture, without an error, within its width', { timeout
       await page.waitForTimeout(long ? 600 : 250);
       const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(over <= 0, `${view} at ${width}: ${over} px too wide`);
-      await page.screenshot({ path: path.join(screens, `${view.split(/[/?]/)[0]}-${width}-${theme}.png`), fullPage: true });
+      await page.screenshot({ path: path.join(screens, `${view.startsWith('why?') ? 'why-past' : view.split(/[/?]/)[0]}-${width}-${theme}.png`), fullPage: true });
     }
     await page.ends();
   }

@@ -229,6 +229,10 @@ fn writes_need_the_token_and_foreign_hosts_are_refused() {
         "PUT /api/v1/clusters/idc/dial HTTP/1.1\r\nhost: localhost\r\n{token}connection: close\r\ncontent-length: 14\r\n\r\n{{\"percent\": 5}}"
     );
     assert_eq!(ask_raw(proxy.admin, untyped.as_bytes()).status, 415, "a body needs its type");
+    proxy.counts("tidegate_admin_refused_total{reason=\"token\"}", 2.0);
+    proxy.counts("tidegate_admin_refused_total{reason=\"host\"}", 2.0 + 7.0);
+    let refused = &proxy.json("/api/v1/status")["admin_refused"];
+    assert_eq!((&refused["token"], &refused["event_streams"]), (&2.into(), &0.into()));
 }
 
 #[test]

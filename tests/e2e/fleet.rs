@@ -525,10 +525,15 @@ fn questions_are_answered_within_bounds_and_the_admin_api_stays_free() {
     }
     let answers = heard.iter().filter(|byte| **byte == b'\n').count();
     assert!((5..=8).contains(&answers), "{answers} answers at once");
+    let counted = |reason: &str| {
+        proxy.metric(&format!("tidegate_admin_refused_total{{reason=\"{reason}\"}}"))
+    };
+    assert!(counted("fleet_requests") >= 4.0, "{}", counted("fleet_requests"));
     // More connections than the limit: the last ones are refused, and all others are served.
     let open: Vec<_> = (0..260).map(|_| enter()).collect();
     let refused = open.iter().filter(|(status, _)| *status == 503).count();
     assert_eq!(refused, 260 - 255);
+    assert_eq!(counted("fleet_connections"), 5.0);
     assert_eq!(proxy.get("/livez").status, 200);
     drop(open);
     eventually("there is room again", || enter().0 == 101);

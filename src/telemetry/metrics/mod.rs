@@ -28,6 +28,7 @@ pub fn text(scrape: &Scrape<'_>) -> String {
     let mut families = Families::default();
     process::server(&mut families, scrape);
     process::state(&mut families, scrape);
+    process::admin(&mut families, scrape);
     listeners::listeners(&mut families, scrape);
     exchanges::exchanges(&mut families, scrape.plan, &scrape.registry.exchanges());
     routes::routes(&mut families, scrape);

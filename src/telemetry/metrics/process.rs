@@ -75,6 +75,15 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
     family.push(counter(&[("kind", "mirror")], copies as f64));
 }
 
+/// What the admin API refused.
+pub(super) fn admin(families: &mut Families, scrape: &Scrape<'_>) {
+    let help = "Requests and connections that the admin API refused, closed or delayed, by reason.";
+    let refused = families.family("tidegate_admin_refused_total", help, MetricType::COUNTER);
+    for (reason, count) in scrape.registry.admin.iter() {
+        refused.push(counter(&[("reason", reason)], count as f64));
+    }
+}
+
 /// Failures of the state folder.
 pub(super) fn state(families: &mut Families, scrape: &Scrape<'_>) {
     let help = "Reads and writes of `state_dir` that failed.";

@@ -71,14 +71,16 @@ export class SiteMap extends Component {
       html`<path d=${d} class=${'current' + (quick ? ' quick' : '')}
       stroke-width=${Math.max(1.4, Math.min(4, w * 0.34)).toFixed(1)} />`);
     // A click on a flow explains it.
-    return html`<a key=${key} class="flowlink" href=${href} aria-label=${label} tabindex="-1">
+    return html`<a key=${key} class="flowlink" href=${href} aria-label=${label}>
       <path d=${d} class="grip" />${parts}<title>${label}</title></a>`;
   }
   away(name) {
     return world.services.some(s => world.home(s) !== name && (s.to[name] || 0) > 0.05
     && (s.to[name] || 0) > 0.004 * (s.requests_per_s || 1)); }
-  why(name) {
-    const s = [...world.services].sort((a, b) => (b.to[name] || 0) - (a.to[name] || 0))[0];
+  // The address that explains a flow to these clusters: of the service that sends most to them.
+  why(clusters) {
+    const sent = s => clusters.reduce((sum, c) => sum + (s.to[c.name] || 0), 0),
+      s = [...world.services].sort((a, b) => sent(b) - sent(a))[0];
     return s ? world.whyHref(s.name) : '#/why';
   }
 
@@ -202,8 +204,8 @@ export class SiteMap extends Component {
           st = world.siteState(p.x), away = p.x.clusters.some(c => this.away(c.name));
         const tone = st === 'stale' || world.cold ? 'none' : away ? 'away' : 'home';
         flows.push(this.flow(p.x.name, this.curve(cx, cy, x, y, p.x.here), sum, tone,
-          st === 'down' ? 'dead' : p.d0 === null || st === 'stale' ? 'stale' : '', scale, away, siteHref(p.x.name),
-          `${p.x.name}: ${rate(sum)}`));
+          st === 'down' ? 'dead' : p.d0 === null || st === 'stale' ? 'stale' : '', scale, away, this.why(p.x.clusters),
+          `Why ${p.x.name}? ${rate(sum)}`));
         nodes.push(this.field(p, at));
         continue;
       }
@@ -211,7 +213,7 @@ export class SiteMap extends Component {
         const [x, y] = P(s.d, s.a), v = world.rate(s.c.name), st = world.stateOf(s.c), away = this.away(s.c.name),
           tone = st === 'stale' || world.cold ? 'none' : away ? 'away' : 'home';
         flows.push(this.flow(s.c.name, this.curve(cx, cy, x, y, p.x.here), v, tone,
-          st === 'down' ? 'dead' : st === 'stale' ? 'stale' : '', scale, away, this.why(s.c.name),
+          st === 'down' ? 'dead' : st === 'stale' ? 'stale' : '', scale, away, this.why([s.c]),
           `Why ${s.c.name}? ${s.c.why}`));
         nodes.push(this.node(p, s, at, W, slim));
       }

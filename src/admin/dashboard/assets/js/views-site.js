@@ -53,6 +53,31 @@ function reported(x) {
   return section('What it reports', hint, services, seen);
 }
 
+// The connection to NATS, where the fleet has one.
+function nats() {
+  const bus = world.fleet?.nats;
+  if (!bus) return null;
+  return section('NATS', null, rules([
+    ['servers', words(bus.servers), 'mono'],
+    ['state', bus.connected ? 'connected' : bus.error || 'not connected yet', bus.connected ? '' : 'tx-lost'],
+    ['dropped', bus.dropped ? `${num(bus.dropped)} reports, sent to nobody` : 'no report']]));
+}
+
+// What this proxy refused since its start: reports of peers, and requests and connections of the admin API.
+const REFUSED = {
+  token: 'token missing or wrong', host: 'foreign Host or Origin', connections: 'closed: too many connections',
+  unread: 'closed: client did not read', busy: 'too many unread responses', event_streams: 'too many viewers',
+  fleet_connections: 'too many peers', fleet_requests: 'peer asked too often',
+};
+function refusals() {
+  const counted = Object.entries(world.fleet?.refused || {}).map(([k, n]) => [`report: ${k.replaceAll('_', ' ')}`, n])
+    .concat(Object.entries(world.status?.admin_refused || {}).map(([k, n]) => [REFUSED[k] || k, n]))
+    .filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
+  return section('Refused', html`<span class="hint">by this proxy, since its start</span>`, counted.length
+    ? html`<div class="refusals">${rules(counted.map(([what, n]) => [what, num(n), 'num']))}</div>`
+    : html`<p class="note">No report of a peer, and no request or viewer of the admin API.</p>`);
+}
+
 export function sites({ arg, query, setQuery, act }) {
   const all = world.sites(), x = all.find(y => y.name === arg[0]) || all[0];
   if (!x) return html`<section class="panel blank">${mark('idle', 22)}<p><b>No site is known.</b></p></section>`;
@@ -92,6 +117,7 @@ export function sites({ arg, query, setQuery, act }) {
         ${m.error ? html`<small class="wide">${m.error}</small>` : null}</li>`)}</ul>`
           : html`<p class="note">
           ${x.here ? 'This process alone: no fleet is configured.' : 'None is a peer: see fleet.peers.'}</p>`)}
+      ${x.here ? [nats(), refusals()] : null}
       ${section('Rules', null,
         rules([['kind', x.kind],
         ['accepts', words(world.set('sites', x.name)?.accepts || []) || 'as each cluster says'],

@@ -585,7 +585,7 @@ export function cost({ query, setQuery }) {
       html`<div class="daybox">
       ${series.length
       ? html`<${Chart} key=${range} title="All services" unit="$/h" height=${200} stacked axis events x=${x} end=${end}
-      span=${span} marks=${world.events.filter(e => e.kind === 'spill' || e.kind === 'budget')} fmt=${v => v.toFixed(2)}
+      span=${span} marks=${world.events} fmt=${v => v.toFixed(2)}
       tick=${v => '$' + (v >= 10 ? Math.round(v) : +v.toFixed(2))} series=${series} limits=${limit} />`
       : html`<p class="note">${told ? 'Nothing was spent in this time.' : 'Asking\u2026'}</p>`}</div>`)}
       ${section('Who spends', html`<span class="hint">now</span>`,
