@@ -198,7 +198,7 @@ fn a_cut_is_seen_by_those_who_hear_nothing_and_heals_by_itself() {
 }
 
 /// Requests that the cluster never answers.
-fn hold(web: SocketAddr, count: usize) -> Vec<std::net::TcpStream> {
+pub fn hold(web: SocketAddr, count: usize) -> Vec<std::net::TcpStream> {
     let send = |_| {
         let mut stream = connect(web);
         std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n").unwrap();

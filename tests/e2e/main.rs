@@ -34,6 +34,8 @@ mod failure;
 mod fault;
 mod first_run;
 mod fleet;
+#[cfg(feature = "nats")]
+mod fleet_sites;
 mod forecast;
 mod foreign;
 mod forward_auth;

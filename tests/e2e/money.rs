@@ -5,7 +5,7 @@ use super::support::*;
 use super::tls::folder_with;
 use super::upstream2::http2_nginx;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -294,6 +294,69 @@ fn a_budget_holds_beyond_its_burst_and_survives_a_restart() {
     let again = Proxy::start(&text);
     let left = figures(&again).1;
     assert!((kept..kept + 0.5).contains(&left), "{left} after {kept}");
+}
+
+/// Two proxies of a site: the one spends all it may, the bucket of the other is full.
+#[test]
+fn two_proxies_divide_a_budget_and_the_idle_one_lends() {
+    let cloud = place(1_000, 20_000);
+    let (admins, webs) = ([free(), free()], [free(), free()]);
+    let (folder, states) = (Folder::new(), [Folder::new(), Folder::new()]);
+    // $36 an hour are a cent a second, half of it for each proxy; a full bucket has the dollars of five minutes.
+    states[0].write("budgets.json", "{\"shop\": 0.001}");
+    states[1].write("budgets.json", "{\"shop\": 1.5}");
+    let start = |own: usize| {
+        let text = format!(
+            "site: {{ name: east }}\nadmin: {{ address: \"{}\" }}\nstate_dir: {}\naccess_log: {{ format: off }}\n\
+             fleet: {{ peers: [{{ site: east, url: \"http://{}\" }}] }}\n{}",
+            admins[own],
+            states[own].0.display(),
+            admins[1 - own],
+            config(&[("cloud", "cloud", cloud.address)])
+                .replace("127.0.0.1:0", &webs[own].to_string())
+                .replace(
+                    "clusters: [cloud]",
+                    "clusters: [cloud], budget: { usd_per_hour: 36, shared_by: fleet, applies_to: all }"
+                )
+                .replace(
+                    "kind: cloud,",
+                    "kind: cloud, cost: { per_gib: 30, per_million_requests: 500 },"
+                )
+        );
+        Process::proxy(&folder.write(&format!("{own}.yaml"), &text))
+    };
+    let mut proxies = [Some(start(0)), Some(start(1))];
+    let spent = |own: usize| -> Option<f64> {
+        TcpStream::connect(admins[own]).ok()?;
+        let request = b"GET /api/v1/cost HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+        let report: serde_json::Value =
+            serde_json::from_str(&ask_raw(admins[own], request).body).ok()?;
+        report["usd"].as_f64()
+    };
+    eventually("both answer", || spent(0).is_some() && spent(1).is_some());
+    eventually("it listens", || TcpStream::connect(webs[0]).is_ok());
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients = insist(webs[0], 8, &stop);
+    let rate = |seconds: u64| {
+        let (before, begun) = (spent(0).unwrap(), Instant::now());
+        std::thread::park_timeout(Duration::from_secs(seconds));
+        (spent(0).unwrap() - before) / begun.elapsed().as_secs_f64()
+    };
+    // Half of a part may have been lent before the start; then half of the other's part comes on top of the own one.
+    std::thread::park_timeout(Duration::from_secs(7));
+    let lent = rate(8);
+    proxies[1] = None;
+    // A loan ends 3 s after its request.
+    std::thread::park_timeout(Duration::from_secs(4));
+    let alone = rate(8);
+    stop.store(true, Ordering::Relaxed);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    println!("${lent:.5} a second with a loan of $0.00250, ${alone:.5} without");
+    assert!(lent < 0.0075 * 1.05, "its part and the loan: {lent}");
+    assert!(lent > 0.0075 * 0.85, "the loan is used: {lent}");
+    assert!(alone < 0.005 * 1.05, "its part, though nobody else spends: {alone}");
+    assert!(alone > 0.005 * 0.85, "{alone}");
+    drop(proxies);
 }
 
 #[test]

@@ -32,12 +32,12 @@ fn start(folder: &Folder, site: &str, admin: SocketAddr, nats: &str, cluster: &C
     Process::proxy(&folder.write(&format!("{site}-{}.yaml", admin.port()), &text))
 }
 
-fn nats(admin: SocketAddr) -> Value {
+pub fn nats(admin: SocketAddr) -> Value {
     ask(admin).map(|fleet| fleet["nats"].clone()).unwrap_or_default()
 }
 
 /// The live proxies of the own site, as it is shown at this address.
-fn members(admin: SocketAddr) -> u64 {
+pub fn members(admin: SocketAddr) -> u64 {
     ask(admin).and_then(|fleet| fleet["sites"][0]["members"].as_u64()).unwrap_or(0)
 }
 
