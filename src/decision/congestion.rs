@@ -43,7 +43,7 @@ pub struct Seen {
     /// Exchanges that ended there since the last sweep.
     pub ended: f64,
     /// Exchanges that ended there, a second.
-    pub completed: f64,
+    pub ended_rate: f64,
     /// Exchanges offered to it, a second.
     pub demand: f64,
     /// Whether far fewer are offered than a moment ago.
@@ -53,7 +53,7 @@ pub struct Seen {
 impl Congestion {
     /// Folds in a sweep, `elapsed` seconds after the last.
     pub fn fold(&mut self, seen: Seen, elapsed: f64) {
-        let Seen { queues, ended, completed, demand, fell } = seen;
+        let Seen { queues, ended, ended_rate, demand, fell } = seen;
         if queues && ended == 0.0 {
             // A cluster that answers nothing at all for a moment says nothing of its capacity.
             self.clear = 0.0;
@@ -62,14 +62,14 @@ impl Congestion {
             self.evidence = (self.evidence + ended).min(2.0 * EVIDENCE);
             let follows = 1.0 - (-elapsed / FOLLOWS).exp();
             self.bound = match self.bound {
-                Some(bound) => Some(bound + (completed - bound) * follows),
-                None => (self.evidence >= EVIDENCE).then_some(completed),
+                Some(bound) => Some(bound + (ended_rate - bound) * follows),
+                None => (self.evidence >= EVIDENCE).then_some(ended_rate),
             };
         } else {
             self.clear += elapsed;
             self.evidence = (self.evidence - ended.max(demand * elapsed)).max(0.0);
             let rise = (RISE * self.clear).min(RISE_MAX) * demand * elapsed;
-            self.bound = self.bound.map(|bound| bound.max(completed) + rise);
+            self.bound = self.bound.map(|bound| bound.max(ended_rate) + rise);
         }
         self.bound = self.bound.filter(|bound| !fell && *bound <= FORGOTTEN * demand);
     }
@@ -98,7 +98,7 @@ mod tests {
     fn congested(seconds: f64) -> Congestion {
         let mut congestion = Congestion::default();
         let seen =
-            Seen { queues: true, ended: 35.0, completed: 700.0, demand: DEMAND, fell: false };
+            Seen { queues: true, ended: 35.0, ended_rate: 700.0, demand: DEMAND, fell: false };
         pass(&mut congestion, seen, seconds);
         congestion
     }
@@ -107,8 +107,8 @@ mod tests {
         (0..(seconds / SWEEP).round() as u32).for_each(|_| congestion.fold(seen, SWEEP));
     }
 
-    fn clear(completed: f64, demand: f64) -> Seen {
-        Seen { queues: false, ended: completed * SWEEP, completed, demand, fell: false }
+    fn clear(ended_rate: f64, demand: f64) -> Seen {
+        Seen { queues: false, ended: ended_rate * SWEEP, ended_rate, demand, fell: false }
     }
 
     #[test]
@@ -128,21 +128,22 @@ mod tests {
     #[test]
     fn a_few_late_responses_bound_nothing_but_a_known_bound_follows_at_once() {
         let mut few = Congestion::default();
-        let seen = Seen { queues: true, ended: 1.0, completed: 20.0, demand: 30.0, fell: false };
+        let seen = Seen { queues: true, ended: 1.0, ended_rate: 20.0, demand: 30.0, fell: false };
         pass(&mut few, seen, 1.4);
         assert_eq!(few.share(30.0), 1.0, "28 responses");
         pass(&mut few, seen, 0.2);
         assert!((few.share(30.0) - 20.0 / 30.0).abs() < 1e-9, "32 responses");
         let mut known = congested(1.0);
         pass(&mut known, clear(700.0, DEMAND), 0.5);
-        known.fold(Seen { completed: 400.0, demand: DEMAND, ..seen }, SWEEP);
+        known.fold(Seen { ended_rate: 400.0, demand: DEMAND, ..seen }, SWEEP);
         assert!(known.share(DEMAND) < 0.69, "{}", known.share(DEMAND));
     }
 
     #[test]
     fn a_cluster_that_answers_nothing_for_a_moment_keeps_its_bound() {
         let mut congestion = congested(1.0);
-        let frozen = Seen { queues: true, ended: 0.0, completed: 0.0, demand: DEMAND, fell: false };
+        let frozen =
+            Seen { queues: true, ended: 0.0, ended_rate: 0.0, demand: DEMAND, fell: false };
         pass(&mut congestion, frozen, 2.0);
         assert!((congestion.share(DEMAND) - 0.7).abs() < 1e-9, "{}", congestion.share(DEMAND));
         let mut fresh = Congestion::default();
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn whatever_the_bound_it_is_gone_within_nine_seconds_without_a_queue() {
         let mut congestion = congested(1.0);
-        let seen = Seen { queues: true, ended: 1.0, completed: 1.0, demand: DEMAND, fell: false };
+        let seen = Seen { queues: true, ended: 1.0, ended_rate: 1.0, demand: DEMAND, fell: false };
         pass(&mut congestion, seen, 10.0);
         assert!(congestion.share(DEMAND) < 0.01);
         pass(&mut congestion, clear(1.0, DEMAND), 9.0);
@@ -164,7 +165,7 @@ mod tests {
     fn without_a_queue_the_evidence_is_forgotten() {
         let mut congestion = Congestion::default();
         let queue =
-            Seen { queues: true, ended: 25.0, completed: 500.0, demand: DEMAND, fell: false };
+            Seen { queues: true, ended: 25.0, ended_rate: 500.0, demand: DEMAND, fell: false };
         for _ in 0..100 {
             congestion.fold(queue, SWEEP);
             congestion.fold(clear(500.0, DEMAND), SWEEP);
@@ -192,7 +193,7 @@ mod tests {
             let seen = Seen {
                 queues: dice.unit() < 0.5,
                 ended: any(dice.unit()),
-                completed: any(dice.unit()),
+                ended_rate: any(dice.unit()),
                 demand: any(dice.unit()),
                 fell: dice.unit() < 0.1,
             };

@@ -235,6 +235,28 @@ fn the_demo_prints_plain_lines_into_a_pipe_and_spills_early() {
     assert!(rises, "{seen:#?}");
 }
 
+#[test]
+fn the_demo_goes_on_for_ever_and_keeps_its_address() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["demo", "--forever"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = Process(command.spawn().unwrap());
+    let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let (mut seen, mut rounds) = (Vec::<String>::new(), 0);
+    for line in lines {
+        let line = line.unwrap();
+        rounds += usize::from(line.starts_with("--- Low tide"));
+        let is_second = rounds == 2 && line.starts_with("--- The tide rises");
+        seen.push(line);
+        if is_second {
+            break;
+        }
+    }
+    let of = |start: &str| seen.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!((rounds, of("What you saw:"), of("Now yours")), (2, 1, 0), "{seen:#?}");
+    let request = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert_eq!(ask_raw(dashboard_of(&seen[0]), request).status, 200);
+}
+
 /// Plays of the demo: it is judged in real time, and other processes may disturb it.
 const PLAYS: usize = 3;
 

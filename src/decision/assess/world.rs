@@ -82,6 +82,10 @@ struct World {
     spill_max: f64,
     lost: usize,
     dials: bool,
+    /// Whether the places report their queues.
+    reports: bool,
+    /// Endpoints that were probed, with their places.
+    probed: BTreeMap<u32, usize>,
 }
 
 impl Samples for &mut Ledger {
@@ -142,6 +146,8 @@ impl World {
             spill_max: 0.0,
             lost: 0,
             dials: false,
+            reports: false,
+            probed: BTreeMap::new(),
         };
         world.sweep();
         world.at(0, Happening::Arrive);
@@ -156,21 +162,35 @@ impl World {
     fn sweep(&mut self) {
         let now = Timestamp::from_nanos(self.now);
         for order in self.assessor.due_probes(now) {
-            let place = &self.places[order.cluster.0];
-            let event = match place.up {
-                true => Event::ProbeSucceeded {
-                    endpoint: order.endpoint,
-                    rtt: Duration::from_nanos(if place.hidden { MS / 5 } else { place.rtt }),
-                    answer: place.hidden.then(|| Duration::from_nanos(place.rtt + 3 * MS)),
-                    report: None,
-                },
-                false => Event::ProbeFailed { endpoint: order.endpoint, cause: Cause::Refused },
-            };
-            self.assessor.fold(event, now);
+            self.probed.insert(order.endpoint, order.cluster.0);
+            self.probe(order.endpoint, order.cluster.0);
+        }
+        // A report is used for a quarter of a second: those that report are asked at each sweep.
+        for (endpoint, place) in if self.reports { self.probed.clone() } else { BTreeMap::new() } {
+            self.probe(endpoint, place);
         }
         self.signals = self.assessor.sweep(&mut &mut self.ledger, now);
         self.spill_max = self.spill_max.max(self.signals.classes[ClassIndex(0)].spill);
         self.at(50 * MS, Happening::Sweep);
+    }
+
+    fn probe(&mut self, endpoint: u32, place: usize) {
+        let place = &self.places[place];
+        let event = match place.up {
+            true => Event::ProbeSucceeded {
+                endpoint,
+                rtt: Duration::from_nanos(if place.hidden { MS / 5 } else { place.rtt }),
+                answer: place.hidden.then(|| Duration::from_nanos(place.rtt + 3 * MS)),
+                report: self.reports.then(|| Report {
+                    queue: place.queue.len() as f64 * self.service / place.servers as f64,
+                    service: self.service,
+                    in_flight: (place.busy + place.queue.len()) as f64,
+                    ..Report::default()
+                }),
+            },
+            false => Event::ProbeFailed { endpoint, cause: Cause::Refused },
+        };
+        self.assessor.fold(event, Timestamp::from_nanos(self.now));
     }
 
     fn exponential(&mut self, mean: f64) -> u64 {
@@ -182,7 +202,11 @@ impl World {
         self.latencies.clear();
         self.whys.clear();
         self.spill_max = 0.0;
-        let end = self.now + seconds * 1_000 * MS;
+        self.pass(seconds * 1_000);
+    }
+
+    fn pass(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds * MS;
         while let Some(Reverse((at, _, _))) = self.events.peek() {
             if *at > end {
                 break;
@@ -274,3 +298,4 @@ fn home_and_cloud(seed: u64) -> World {
 
 mod changes;
 mod choices;
+mod congestion;

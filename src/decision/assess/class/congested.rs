@@ -19,7 +19,7 @@ impl ClassState {
         listed: &[Candidate],
         (now, elapsed): (Timestamp, f64),
     ) -> f64 {
-        let overloaded = self.queued > 0.0 || self.shed != Shed::default();
+        let overloaded = self.is_overloaded();
         let first = self.first;
         let returns = places.get(first).is_none_or(|place| place.state.return_share(now) < 1.0);
         let [here, _, ..] = listed else { return self.uncongested() };
@@ -31,7 +31,7 @@ impl ClassState {
         let seen = Seen {
             queues: here.queue > spill::tolerable_queue(listed, 0),
             ended: tallies.get(first).map_or(0.0, Tally::ended),
-            completed: track.ended_rate(),
+            ended_rate: track.ended_rate(),
             demand,
             fell: track.demand_fell(),
         };
@@ -39,9 +39,19 @@ impl ClassState {
         self.congestion.share(demand)
     }
 
+    /// Whether every live cluster had a queue at the last sweep.
+    pub(in crate::assess) fn is_overloaded(&self) -> bool {
+        self.queued > 0.0 || self.shed != Shed::default()
+    }
+
     /// Forgets the congestion: the nearest cluster may get everything.
     fn uncongested(&mut self) -> f64 {
         self.congestion = Congestion::default();
         1.0
+    }
+
+    #[cfg(test)]
+    pub(in crate::assess) fn bound(&self) -> Option<f64> {
+        self.congestion.bound()
     }
 }
