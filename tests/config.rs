@@ -238,6 +238,42 @@ fn a_build_without_nats_says_so() {
 
 #[cfg(feature = "nats")]
 #[test]
+fn what_proxies_on_nats_alone_cannot_share_is_an_error() {
+    let about = |fleet: &str| {
+        let text = format!(
+            "\
+site: {{ name: t }}
+listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: s }} }}
+services: {{ s: {{ clusters: [a], budget: {{ usd_per_hour: 5, shared_by: fleet }} }} }}
+clusters: {{ a: {{ endpoints: [127.0.0.1:1], capacity: {{ concurrent: 8, shared_by: fleet }} }} }}
+capacity_groups: {{ g: {{ concurrent: 8, shared_by: fleet }} }}
+fleet: {{ {fleet} }}
+"
+        );
+        check(&text).problems.iter().map(|p| p.render("t") + "\n").collect::<String>()
+    };
+    let nats = "nats: { url: 'nats://127.0.0.1:4222' }";
+    let told = about(nats);
+    for (path, what) in [
+        ("services.s.budget", "budget"),
+        ("clusters.a.capacity", "ceiling"),
+        ("capacity_groups.g", "line"),
+    ] {
+        let part = format!(
+            "error: {path}.shared_by: `fleet.peers` lists no proxy of this site: each proxy on `fleet.nats` would use the whole {what}"
+        );
+        assert!(told.contains(&part), "{part}\n{told}");
+    }
+    // One proxy alone, as far as the file says.
+    let alone = about("peers: [{ site: other, url: 'http://127.0.0.1:9902' }]");
+    assert!(!alone.contains("error") && alone.contains("the budget is not shared"), "{alone}");
+    let own = "peers: [{ site: t, url: 'http://127.0.0.1:9902' }]";
+    let both = about(&format!("{own}, {nats}"));
+    assert!(!both.contains("shared_by"), "{both}");
+}
+
+#[cfg(feature = "nats")]
+#[test]
 fn what_is_wrong_with_nats_is_told_at_its_place() {
     for keys in [
         "url: 'tls://nats-1:4222, tls://[::1]:4222'",

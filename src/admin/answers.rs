@@ -65,7 +65,7 @@ impl Bounds {
     }
 
     fn busy(&self) -> Response {
-        self.connections.refuse(AdminRefusal::Busy);
+        self.connections.count(AdminRefusal::Busy);
         let message = "too many responses are waiting to be read\n";
         (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], message).into_response()
     }
@@ -133,7 +133,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unread_answers_are_bounded_in_bytes_and_the_oldest_are_dropped() {
-        let bounds = Arc::new(Bounds::new(Arc::new(Connections::new(Arc::default()))));
+        let refused = Arc::new(crate::telemetry::cells::AdminRefusals::default());
+        let bounds = Arc::new(Bounds::new(Arc::new(Connections::new(refused.clone()))));
         let mut held = Vec::new();
         for _ in 0..4 {
             let mut client = begin(&bounds);
@@ -147,6 +148,7 @@ mod tests {
         client.write_all(b"GET /long HTTP/1.1\r\n\r\n").await.unwrap();
         let answered = tokio::time::timeout(Duration::from_secs(1), status(&mut client)).await;
         assert_eq!(answered.as_deref(), Ok("200"));
+        assert!(refused.iter().any(|counted| counted == ("unread", 1)), "the oldest is counted");
 
         drop((client, held));
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -186,7 +186,7 @@ fn status_view(backend: &Backend) -> Value {
         "uptime_s": (backend.uptime)(),
         "config": (backend.config)(),
         "draining": backend.shared.is_draining(),
-        "admin_refused": backend.shared.registry.admin.iter().collect::<BTreeMap<_, _>>(),
+        "admin_refused": backend.shared.registry.admin_refused.iter().collect::<BTreeMap<_, _>>(),
     })
 }
 

@@ -62,7 +62,7 @@ impl Connections {
     }
 
     /// Counts a connection or a request that meets a limit.
-    pub(super) fn refuse(&self, reason: AdminRefusal) {
+    pub(super) fn count(&self, reason: AdminRefusal) {
         self.refused.count(reason);
     }
 
@@ -79,7 +79,7 @@ impl Connections {
         if open.len() >= CONNECTIONS_MAX
             && end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)))
         {
-            self.refuse(AdminRefusal::Connections);
+            self.count(AdminRefusal::Connections);
         }
         open.insert(id, own.clone());
         ConnectionGuard { all: self.clone(), id, own }
@@ -92,7 +92,7 @@ impl Connections {
             Some(open.stalled_ms.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX)
         });
         if ended {
-            self.refuse(AdminRefusal::Unread);
+            self.count(AdminRefusal::Unread);
         }
     }
 
@@ -133,7 +133,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (all, own) = (guard.all.clone(), guard.own.clone());
-    let stream = Timed { stream, all, own, since: None, late: None };
+    let stream = Timed { stream, all, own, since: None, late: None, is_counted: false };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -154,6 +154,8 @@ struct Timed<S> {
     /// The time since which a write waits; it advances with each byte that the peer reads.
     since: Option<Instant>,
     late: Option<Pin<Box<Sleep>>>,
+    /// Whether the connection was counted as one whose client does not read.
+    is_counted: bool,
 }
 
 impl<S> Timed<S> {
@@ -187,8 +189,18 @@ impl<S> Timed<S> {
             late.as_mut().reset(due);
         }
         ready!(late.as_mut().poll(context));
-        self.all.refuse(AdminRefusal::Unread);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let late = Err(io::ErrorKind::TimedOut.into());
+        self.note(&late);
+        Poll::Ready(late)
+    }
+
+    /// Counts the connection if this is its end because the client does not read. For bytes that the kernel has
+    /// accepted, the kernel notices it (`TCP_USER_TIMEOUT`).
+    fn note<T>(&mut self, result: &io::Result<T>) {
+        let is_late = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if is_late && !std::mem::replace(&mut self.is_counted, true) {
+            self.all.count(AdminRefusal::Unread);
+        }
     }
 }
 
@@ -199,6 +211,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         space: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = ready!(Pin::new(&mut self.stream).poll_read(context, space));
+        self.note(&read);
         self.moved();
         Poll::Ready(read)
     }
@@ -213,6 +226,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, bytes) else {
             return self.poll_late(context);
         };
+        self.note(&written);
         self.took(*written.as_ref().unwrap_or(&0));
         Poll::Ready(written)
     }
@@ -224,6 +238,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
         let Poll::Ready(written) = polled else { return self.poll_late(context) };
+        self.note(&written);
         self.took(*written.as_ref().unwrap_or(&0));
         Poll::Ready(written)
     }

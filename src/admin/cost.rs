@@ -59,7 +59,7 @@ pub struct ServiceCost {
 pub struct BudgetState {
     /// The limit.
     pub usd_per_hour: f64,
-    /// This proxy's part of the limit, 0 to 1.
+    /// This proxy's part of the limit at present, 0 to 1.
     pub share: f64,
     /// `process` or `fleet`.
     pub shared_by: String,
@@ -126,12 +126,13 @@ fn of_service(view: &View, last: &Second, index: ServiceIndex, service: &Service
         .map(|(at, cluster)| of_cluster(view, *cluster, spend(at)))
         .collect();
     let left = view.signals.budgets.get(index).copied().flatten();
+    let part = view.signals.budget_parts.get(index).copied().flatten().unwrap_or(1.0);
     let budget = service.budget.zip(left).map(|(limit, left)| BudgetState {
         usd_per_hour: limit.usd_per_hour,
-        share: limit.share,
+        share: limit.share * part,
         shared_by: if limit.shared { "fleet" } else { "process" }.to_owned(),
         applies_to: if limit.binds_failover { "all" } else { "spill" }.to_owned(),
-        burst_usd: limit.burst(),
+        burst_usd: limit.burst() * part,
         left_usd: left,
         stops: left <= 0.0,
     });

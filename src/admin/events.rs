@@ -13,7 +13,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -69,7 +68,7 @@ impl HttpBody for Events {
 
 pub(super) async fn events(State(backend): State<Arc<Backend>>) -> Response {
     let Ok(stream) = STREAMS.try_acquire() else {
-        backend.shared.registry.admin.count(AdminRefusal::EventStreams);
+        backend.shared.registry.admin_refused.count(AdminRefusal::EventStreams);
         let message = format!("all {STREAMS_MAX} event streams are in use\n");
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], message).into_response();
     };
@@ -99,10 +98,7 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: Semapho
                 _ => continue,
             },
         };
-        if let Err(failed) = sender.try_send(frame) {
-            if matches!(failed, TrySendError::Full(_)) {
-                backend.shared.registry.admin.count(AdminRefusal::Unread);
-            }
+        if sender.try_send(frame).is_err() {
             return;
         }
     }

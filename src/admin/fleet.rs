@@ -2,7 +2,7 @@
 
 use super::Backend;
 use crate::decision::fleet::{ClusterRow, Report, ServiceRow};
-use crate::fleet::{BusPicture, IDENTITY, PROTOCOL, PeerPicture, SitePicture};
+use crate::fleet::{BusPicture, Ended, IDENTITY, PROTOCOL, PeerPicture, SitePicture};
 use crate::telemetry::results::AdminRefusal;
 use axum::Json;
 use axum::extract::{Request, State};
@@ -138,7 +138,7 @@ pub(super) async fn report(State(backend): Shared, mut request: Request) -> Resp
         )
             .into_response();
     };
-    let refused = backend.shared.registry.admin.clone();
+    let refused = backend.shared.registry.admin_refused.clone();
     let Some(answering) = backend.fleet.enter() else {
         refused.count(AdminRefusal::FleetConnections);
         return (StatusCode::SERVICE_UNAVAILABLE, "too many connections of fleet peers\n")
@@ -149,7 +149,9 @@ pub(super) async fn report(State(backend): Shared, mut request: Request) -> Resp
         match tokio::time::timeout(SWITCHED, switched).await {
             Ok(Ok(stream)) => {
                 let early = || refused.count(AdminRefusal::FleetRequests);
-                answering.answer(TokioIo::new(stream), early).await;
+                if answering.answer(TokioIo::new(stream), early).await == Ended::Unread {
+                    refused.count(AdminRefusal::Unread);
+                }
             }
             Ok(Err(error)) => tracing::debug!(%error, "fleet peer not answered"),
             Err(_) => tracing::debug!("fleet peer not answered: protocol not switched in time"),

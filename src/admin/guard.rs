@@ -39,20 +39,19 @@ pub(super) async fn guard(
             }
             response
         }
-        Err((status, message)) => {
-            let refused = &backend.shared.registry.admin;
-            match status {
-                _ if [FOREIGN_HOST, FOREIGN_ORIGIN].contains(&message) => {
-                    refused.count(AdminRefusal::Host);
-                }
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                    refused.count(AdminRefusal::Token);
-                }
-                _ => {}
-            }
-            (status, format!("{message}\n")).into_response()
-        }
+        Err(refused) => answer(&backend, refused),
     }
+}
+
+/// A refused request: status, the reason for the client, and the reason under which it is counted, if it is.
+pub(super) type Refused = (StatusCode, &'static str, Option<AdminRefusal>);
+
+/// Counts and answers a refused request.
+pub(super) fn answer(backend: &Backend, (status, message, counted): Refused) -> Response {
+    if let Some(reason) = counted {
+        backend.shared.registry.admin_refused.count(reason);
+    }
+    (status, format!("{message}\n")).into_response()
 }
 
 /// Permits requests that need no token, unless their `Host` is foreign: otherwise a web page could read the names and
@@ -65,36 +64,35 @@ pub(super) async fn only_ours(
     let host = request.headers().get(HOST).map(|value| value.to_str().unwrap_or("?"));
     match host.is_none_or(|host| is_ours(&backend, &backend.access.load(), host)) {
         true => next.run(request).await,
-        false => {
-            backend.shared.registry.admin.count(AdminRefusal::Host);
-            (StatusCode::FORBIDDEN, format!("{FOREIGN_HOST}\n")).into_response()
-        }
+        false => answer(&backend, FOREIGN_HOST),
     }
 }
 
-const FOREIGN_HOST: &str = "foreign Host; see admin.allowed_hosts";
-const FOREIGN_ORIGIN: &str = "foreign Origin; see admin.allowed_hosts";
+const FOREIGN_HOST: Refused =
+    (StatusCode::FORBIDDEN, "foreign Host; see admin.allowed_hosts", Some(AdminRefusal::Host));
+const FOREIGN_ORIGIN: Refused =
+    (StatusCode::FORBIDDEN, "foreign Origin; see admin.allowed_hosts", Some(AdminRefusal::Host));
 
 pub(super) fn judge(
     backend: &Backend,
     method: &Method,
     path: &str,
     headers: &HeaderMap,
-) -> Result<(), (StatusCode, &'static str)> {
+) -> Result<(), Refused> {
     // A value that is not valid text matches no permitted value.
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let access = backend.access.load();
     let host = text(HOST.as_str());
     let writes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     if host.map_or(writes, |host| !is_ours(backend, &access, host)) {
-        return Err((StatusCode::FORBIDDEN, FOREIGN_HOST));
+        return Err(FOREIGN_HOST);
     }
     if let Some(origin) = text(ORIGIN.as_str()) {
         let from = origin.split_once("://").map_or("", |(_, host)| host);
         // For an API on a wildcard address, any IP address is accepted as Host; Origin must equal Host.
         let same = host.is_some_and(|host| host.eq_ignore_ascii_case(from));
         if !(same || is_ours(backend, &access, from) && !is_ip(from)) {
-            return Err((StatusCode::FORBIDDEN, FOREIGN_ORIGIN));
+            return Err(FOREIGN_ORIGIN);
         }
     }
     let off_loopback =
@@ -107,7 +105,8 @@ pub(super) fn judge(
     let report = report.filter(|_| *method == Method::GET && path == crate::fleet::PATH);
     let permitted: Vec<&String> = access.token.iter().chain(report).collect();
     if permitted.is_empty() {
-        return Err((StatusCode::FORBIDDEN, "no token is configured; see admin.token_file"));
+        let message = "no token is configured; see admin.token_file";
+        return Err((StatusCode::FORBIDDEN, message, Some(AdminRefusal::Token)));
     }
     let given = text(AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '));
     let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -117,17 +116,16 @@ pub(super) fn judge(
         permitted.iter().fold(false, |found, token| found | equal(token))
     });
     if !is_permitted {
-        return Err((StatusCode::UNAUTHORIZED, "the bearer token is missing or wrong"));
+        let message = "the bearer token is missing or wrong";
+        return Err((StatusCode::UNAUTHORIZED, message, Some(AdminRefusal::Token)));
     }
     let kind = text(CONTENT_TYPE.as_str()).map(|kind| kind.split(';').next().unwrap_or("").trim());
     // POST and DELETE may come without a body, and then without a content type.
     let is_json =
         kind.map_or(*method != Method::PUT, |kind| kind.eq_ignore_ascii_case("application/json"));
     if writes && !is_json {
-        return Err((
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "the content type must be application/json",
-        ));
+        let message = "the content type must be application/json";
+        return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, message, None));
     }
     Ok(())
 }

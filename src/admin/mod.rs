@@ -211,7 +211,7 @@ pub enum Listener {
 /// Serves the API until the process ends.
 pub async fn serve(listener: Listener, backend: Arc<Backend>) {
     let shared = backend.shared.clone();
-    let connections = Arc::new(Connections::new(shared.registry.admin.clone()));
+    let connections = Arc::new(Connections::new(shared.registry.admin_refused.clone()));
     let router = router(backend.clone(), &Arc::new(Bounds::new(connections.clone())));
     tokio::select! {
         () = accept(listener, Some(&shared), router, &connections) => {}
@@ -223,7 +223,7 @@ pub async fn serve(listener: Listener, backend: Arc<Backend>) {
 /// Serves metrics and health alone until the process ends: without TLS or a token, and for any `Host`, since the
 /// operator chose to expose exactly this.
 pub async fn serve_metrics(listener: tokio::net::TcpListener, backend: Arc<Backend>) {
-    let connections = Arc::new(Connections::new(backend.shared.registry.admin.clone()));
+    let connections = Arc::new(Connections::new(backend.shared.registry.admin_refused.clone()));
     let bounds = Arc::new(Bounds::new(connections.clone()));
     let router = Router::new()
         .merge(metrics(bounds))

@@ -84,6 +84,8 @@ pub(super) struct ServicePicture<'a> {
     share: BTreeMap<&'a str, f64>,
     demand_rps: f64,
     forecast_rps: Option<f64>,
+    /// What this proxy may spend, in dollars an hour: its part of the budget at present.
+    budget_usd_per_h: Option<f64>,
     budget_left_usd: Option<f64>,
     requests_per_s: f64,
     refused_per_s: f64,
@@ -247,6 +249,10 @@ fn service<'a>(
         share,
         demand_rps: rounded(demand),
         forecast_rps: forecast.map(rounded),
+        budget_usd_per_h: service
+            .budget
+            .zip(view.signals.budget_parts.get(index).copied().flatten())
+            .map(|(limit, part)| rounded(limit.usd_per_hour * limit.share * part)),
         budget_left_usd: view.signals.budgets.get(index).copied().flatten().map(rounded),
         requests_per_s: rounded(figure(|of| of.requests_per_s)),
         refused_per_s: rounded(figure(|of| of.refused_per_s)),

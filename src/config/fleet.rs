@@ -1,6 +1,6 @@
 //! The peers of a fleet: their addresses, tokens and certificate authorities.
 
-use super::error::Problems;
+use super::error::{Position, Problems};
 use super::file::policy::LimitScope;
 use super::file::{self, File};
 use super::scalar::host_and_port;
@@ -91,8 +91,7 @@ pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
         let Some(budget) = &service.budget else { continue };
         if members < 2 && budget.shared_by == Some(file::BudgetSharedBy::Fleet) {
             let path = format!("services.{}.budget.shared_by", name.value);
-            let message = "`fleet.peers` lists no proxy of this site: the budget is not shared";
-            problems.warning(budget.at, path, message, "list all proxies of this site");
+            not_shared(file, budget.at, path, "budget", problems);
         }
     }
     for (name, group) in file.capacity_groups.iter().flat_map(|groups| &groups.0) {
@@ -102,8 +101,7 @@ pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
         let path = format!("capacity_groups.{}.shared_by", name.value);
         let each = u64::from(members);
         if members < 2 {
-            let message = "`fleet.peers` lists no proxy of this site: the line is not shared";
-            problems.warning(group.at, path, message, "list all proxies of this site");
+            not_shared(file, group.at, path, "line", problems);
         } else if group.concurrent.as_ref().is_some_and(|most| most.0 < each) {
             let message = format!(
                 "each of {members} proxies has a part of at least 1: the sum exceeds the line"
@@ -124,8 +122,7 @@ pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
                 "has no effect with `mode: hint`: a hint limits nothing",
             );
         } else if members < 2 {
-            let message = "`fleet.peers` lists no proxy of this site: the ceiling is not shared";
-            problems.warning(capacity.at, path, message, "list all proxies of this site");
+            not_shared(file, capacity.at, path, "ceiling", problems);
         } else if capacity.concurrent.0 < u64::from(members) {
             let message = format!(
                 "each of {members} proxies has a part of at least 1: the sum exceeds the ceiling"
@@ -189,6 +186,19 @@ pub(super) fn split(url: &str) -> Option<(bool, String, u16)> {
     }
     let (host, port) = host_and_port(authority).ok()?;
     Some((secure, host, port))
+}
+
+/// Something that is to be shared while `fleet.peers` has no other proxy of the site. With NATS there are others, and each
+/// would use the whole: an error. Without, this is the only proxy as far as the file knows.
+fn not_shared(file: &File, at: Position, path: String, what: &str, problems: &mut Problems) {
+    let hint = "list all proxies of this site in `fleet.peers`";
+    let none = "`fleet.peers` lists no proxy of this site";
+    if has_bus(file) {
+        let message = format!("{none}: each proxy on `fleet.nats` would use the whole {what}");
+        problems.error_with_hint(at, path, message, hint);
+    } else {
+        problems.warning(at, path, format!("{none}: the {what} is not shared"), hint);
+    }
 }
 
 #[cfg(test)]

@@ -88,6 +88,12 @@ impl Budget {
         self.part = part.clamp(0.0, 1.0);
     }
 
+    /// The part of the limit that this proxy has at present, 0 to 1.
+    #[must_use]
+    pub fn part(&self) -> f64 {
+        self.part
+    }
+
     /// How full the bucket is, 0 to 1.
     #[must_use]
     pub fn level(&self) -> f64 {

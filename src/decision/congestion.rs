@@ -2,7 +2,7 @@
 //!
 //! While the queue of a cluster is long, the cluster accepts a smaller share. If it accepted everything again as soon as the
 //! queue is empty, the queue would return one response time later. Share and queue would oscillate, with a period of about a
-//! second, and requests would wait longer than with a constant share of the same mean. So the rate at which the cluster completed exchanges while it had a queue
+//! second, and requests would wait longer than with a constant share of the same mean. So the rate at which exchanges ended at the cluster while it had a queue
 //! is remembered as a bound of what is sent there, and is raised slowly, the longer there is no queue the faster: as TCP does
 //! after a loss (RFC 5681, RFC 9438).
 //!

@@ -28,6 +28,8 @@ pub struct Signals {
     pub budgets: Table<ServiceIndex, Option<f64>>,
     /// The level of the budget's bucket by service of the plan, 0 to 1, if the service has a budget.
     pub budget_levels: Table<ServiceIndex, Option<f64>>,
+    /// This proxy's part of the budget by service of the plan, 0 to 1: less than 1 where the proxies of the site share it.
+    pub budget_parts: Table<ServiceIndex, Option<f64>>,
     /// Dollars that may be spent until the next sweep, by service of the plan: the balance, less the expected cost of the
     /// exchanges in flight. `None` without a budget.
     pub allowances: Table<ServiceIndex, Option<f64>>,

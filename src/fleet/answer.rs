@@ -18,6 +18,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Answering(Arc<Fleet>, #[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
+/// Why a connection of a peer ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ended {
+    /// The peer closed it, was idle, or sent an unknown request.
+    Closed,
+    /// The peer did not read a report in time.
+    Unread,
+}
+
 impl Fleet {
     /// The permit for one more connection, below the limit.
     #[must_use]
@@ -30,37 +39,40 @@ impl Fleet {
 impl Answering {
     /// Sends reports until the peer closes the connection, sends an unknown request, is idle, or does not read. Calls
     /// `early` for each request that was sent before the pause after the last report ended.
-    pub async fn answer<S>(self, mut stream: S, early: impl Fn())
+    pub async fn answer<S>(self, mut stream: S, early: impl Fn()) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let site = self.0.identity().site;
         let mut is_first = true;
         while let Some((question, waited)) = question(&mut stream).await {
+            let of_site = match question {
+                MEMBER => false,
+                SITE => true,
+                _ => return Ended::Closed,
+            };
+            if self.0.identity().site != site {
+                // A reload has renamed the site: the next connection begins with the new name.
+                return Ended::Closed;
+            }
             if waited && !is_first {
                 early();
             }
             is_first = false;
-            let of_site = match question {
-                MEMBER => false,
-                SITE => true,
-                _ => return,
-            };
-            if self.0.identity().site != site {
-                // A reload has renamed the site: the next connection begins with the new name.
-                return;
-            }
             let line = format!("{}\n", self.0.told(of_site));
             let written = async {
                 stream.write_all(line.as_bytes()).await?;
                 stream.flush().await
             };
-            if !matches!(timeout(TAKEN, written).await, Ok(Ok(()))) {
-                return;
+            match timeout(TAKEN, written).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ended::Closed,
+                Err(_) => return Ended::Unread,
             }
             // A flood of requests waits in the peer's own send buffer.
             tokio::time::sleep(PAUSE).await;
         }
+        Ended::Closed
     }
 }
 

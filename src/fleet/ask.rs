@@ -62,6 +62,10 @@ async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
         // be older, whatever the peer's clock and the network delay.
         let at = clock::now();
         let answer = timeout(ANSWERED, ask(&mut stream, question, &mut line)).await;
+        if clock::now().since(at) > link.every {
+            // The next request is not due at once: the peer would count it as too early.
+            questions.reset();
+        }
         let reason = match answer {
             Err(_) => Refused::Timeout,
             Ok(Err(error)) => return (answered, error.to_string()),

@@ -44,7 +44,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-pub use answer::Answering;
+pub use answer::{Answering, Ended};
 pub use bus::BusPicture;
 pub use needs::Needs;
 

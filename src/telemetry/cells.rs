@@ -187,7 +187,7 @@ pub struct Registry {
     /// Spans of traced exchanges.
     pub spans: SpanCounts,
     /// What the admin API refused, closed or delayed.
-    pub admin: Arc<AdminRefusals>,
+    pub admin_refused: Arc<AdminRefusals>,
 }
 
 /// What the admin API refused, closed or delayed, by reason.

@@ -24,11 +24,8 @@ export async function fromSource(page) {
   }));
 }
 
-// A page that fails its test on any error, any violation of the content security policy and any request elsewhere.
-// With DASHBOARD_ASSETS set, the page's files come from the source tree instead of the binary.
-export async function openPage(browser, hash = '#/map', options) {
-  const { width = 1280, height = 1000, theme = 'light', at, token = false, quiet = [] } = options;
-  const page = await browser.newPage({ viewport: { width, height }, colorScheme: theme, reducedMotion: 'reduce' });
+// From here on any error of the page, violation of its policy and request elsewhere fails its test at `ends`.
+export async function watch(page, at, quiet = []) {
   page.wrong = [];
   page.setDefaultTimeout(10000);   // less than a test's: a step that hangs has its name in the report
   page.on('console', m => {
@@ -43,6 +40,15 @@ export async function openPage(browser, hash = '#/map', options) {
   await page.addInitScript(() => {
     addEventListener('securitypolicyviolation', e => { console.error(`CSP: ${e.violatedDirective} ${e.blockedURI}`); });
   });
+  page.ends = async () => { assert.deepEqual(page.wrong, []); await page.close(); };
+}
+
+// A page that fails its test on any error, any violation of the content security policy and any request elsewhere.
+// With DASHBOARD_ASSETS set, the page's files come from the source tree instead of the binary.
+export async function openPage(browser, hash = '#/map', options) {
+  const { width = 1280, height = 1000, theme = 'light', at, token = false, quiet = [] } = options;
+  const page = await browser.newPage({ viewport: { width, height }, colorScheme: theme, reducedMotion: 'reduce' });
+  await watch(page, at, quiet);
   if (token) {
     await page.addInitScript(t => {
       sessionStorage.setItem('tidegate-token', t); sessionStorage.setItem('tidegate-operator', 'Ada');
@@ -51,7 +57,6 @@ export async function openPage(browser, hash = '#/map', options) {
   if (process.env.DASHBOARD_ASSETS) await fromSource(page);
   await page.goto(at.url + '/' + hash);
   await page.waitForFunction(() => window.tidegate?.status && !document.querySelector('.skel'), null, { timeout: 15000 });
-  page.ends = async () => { assert.deepEqual(page.wrong, []); await page.close(); };
   return page;
 }
 

@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { fromSource, launch, number, openPage, row, screens, siterow } from './browser.mjs';
+import { fromSource, launch, number, openPage, row, screens, siterow, watch } from './browser.mjs';
 import { Load, Proxy, TOKEN, Toy, until, world } from './rig.mjs';
 import { generated, fleet } from './generated.mjs';
 
@@ -332,13 +332,14 @@ test('nothing runs while the tab is hidden', { timeout: 30000 }, async () => {
 
 test('an address that asks for the token gets a page that asks for it', { timeout: 30000 }, async () => {
   const page = await browser.newPage();
+  await watch(page, proxy, ['401']);
   await page.route('**/api/v1/**', route => route.fulfill({ status: 401, body: 'the bearer token is missing or wrong\n' }));
   await page.goto(proxy.url + '/');
   await page.waitForSelector('.verdict h1:has-text("asks for its token")');
   await page.screenshot({ path: path.join(screens, 'token.png') });
   await page.click('.verdict button');
   await page.waitForSelector('dialog input[name=token]');
-  await page.close();
+  await page.ends();
 });
 
 test('before the first snapshot the page says that it asks, and before the first request how to call', { timeout: 30000 }, async () => {
@@ -346,6 +347,7 @@ test('before the first snapshot the page says that it asks, and before the first
   try {
     await other.start();
     const page = await browser.newPage({ viewport: { width: 1280, height: 1000 } });
+    await watch(page, other);
     let go; const held = new Promise(done => { go = done; });
     await page.route('**/api/v1/events', async route => { await held; await route.continue(); });
     await page.goto(other.url + '/');
@@ -361,24 +363,49 @@ test('before the first snapshot the page says that it asks, and before the first
       await page.waitForFunction(v => document.querySelector('main')?.classList.contains('v-' + v) && !document.querySelector('.skel'), view.split('/')[0]);
       assert.doesNotMatch(await page.textContent('main'), /NaN|null|undefined/, view);
     }
-    await page.close();
+    await page.ends();
   } finally { await other.end(); await toy.kill(); }
 });
 
-test('peers have their sites, and one that is silent is grey with its age', { timeout: 30000 }, async () => {
-  const page = await open();
-  await page.evaluate(f => { const t = window.tidegate; t.alone = true; t.fleet = f; t.fleetHeard = performance.now(); t.wake(); }, fleet());
+test('peers have their sites, and one that is silent is grey with its age', { timeout: 60000 }, async () => {
+  const page = await open('#/map', { token: true });
+  let told = fleet();
+  await page.route('**/api/v1/fleet', route => route.fulfill({ json: told }));
+  await page.waitForFunction(() => window.tidegate.totals().demand > 60);
   await page.waitForSelector('.facts:has-text("3 of 3 proxies")');
   assert.match(await page.textContent('thead'), /All sites/);
+  // A site is as large as it reports, and not as many as are asked.
+  assert.match(await page.textContent(siterow('cloud-near')), /49 of 50 proxies, \d s old/);
+  // What is this proxy's alone says so.
+  assert.match(await page.textContent('.tidekeys'), /this proxy, 1 of 3/);
+  assert.match(await page.textContent('.map'), /from clients of this proxy/);
   await page.waitForSelector('.siterow:has-text("cloud-far") .warn:has-text("last heard")');
   // The site is grey; its cluster is measured from here, and up.
   await page.waitForSelector('.isle.s-stale');
   await page.waitForSelector('.node.s-up .name:text-is("shop-far")');
   assert.match(await page.textContent(`${row('shop-far')} td.tx-none`), /386\s+\d+\s?s old/);
+  assert.match(await page.textContent(`${siterow('cloud-far')} td.sum.tx-none`), /386\s+\d+\s?s old/, 'its sum, too');
   assert.match(await page.textContent('.banner'), /2 of 3 sites heard/);
   // The own site's sum has this proxy in it already.
   assert.equal(await page.evaluate(() => window.tidegate.everywhere('shop-idc')), 900);
   await page.screenshot({ path: path.join(screens, 'map-partition.png') });
+  for (const [view, said] of [['clusters/shop-far', /this proxy; 386\/s from all sites, a part \d+\s?s old/], ['services/shop', /Figures of this proxy, 1 of 3 at idc-east/], ['cost', /an hour now, by this proxy, 1 of 3/], ['decisions', /Figures of this proxy/]]) {
+    await page.goto(`${proxy.url}/#/${view}`);
+    await page.waitForFunction(text => new RegExp(text).test(document.querySelector('#app').textContent), said.source, { timeout: 5000 }).catch(() => { throw new Error(`${view} does not say ${said}`); });
+  }
+  // An action is one of this proxy.
+  await page.goto(`${proxy.url}/#/clusters/shop-far`);
+  await page.click('.acts button:has-text("Dial")');
+  await page.waitForSelector('dialog .one:has-text("At this proxy alone (idc-east-1): the 2 other proxies of idc-east keep what is in force there")');
+  await page.keyboard.press('Escape');
+  // One proxy of the own site that is silent makes the sum over the others neither old nor grey.
+  const partly = fleet();
+  Object.assign(partly.sites[0], { live: false, members: 2, age_s: 40 });
+  Object.assign(partly.members[2], { state: 'silent', age_s: 40 });
+  told = partly;
+  await page.goto(`${proxy.url}/#/sites/idc-east`);
+  await page.waitForSelector('.pagehead:has-text("2 of 3 proxies")');
+  assert.equal(await page.locator('table.old').count(), 0);
   await page.ends();
 });
 
@@ -416,12 +443,13 @@ test('the thirty-third viewer is told to come back', { timeout: 30000 }, async (
     assert.ok(refused && refused.i <= 32 && refused.i >= 30, JSON.stringify(refused));
     assert.equal(refused.after, '1');
     const page = await browser.newPage();
+    await watch(page, proxy, ['503']);
     if (process.env.DASHBOARD_ASSETS) await fromSource(page);
     await page.goto(proxy.url + '/');
     await page.waitForSelector('.verdict h1:has-text("watch this proxy already")');
     held.forEach(one => one.abort.abort());
     await page.waitForSelector('.verdict.t-home, .verdict.t-away', { timeout: 15000 });   // it comes in by itself
-    await page.close();
+    await page.ends();
   } finally { held.forEach(one => one.abort.abort()); }
 });
 

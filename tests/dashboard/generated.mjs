@@ -18,11 +18,11 @@ export function generated(sites, each, second) {
   return { status: { site: 'site-00', environment: 'production', time: new Date(Date.now() + second * 1000).toISOString(), version: '0', uptime_s: 60, draining: false, config: { hash: '0', generation: 1, loaded_at: new Date().toISOString(), last_reload: { ok: true, at: new Date().toISOString(), error: null } } }, clusters, services };
 }
 
-// Peers: three proxies here, two in the near cloud, and a far one that has been silent for 48 s.
+// Peers: three proxies here; of the near cloud two are asked, and report 49 of 50; the far one has been silent for 48 s.
 export function fleet() {
   const member = (site, n, age_s) => ({ site, instance: `${site}-${n}`, age_s, state: age_s > 6 ? 'silent' : 'live', self: site === 'idc-east' && n === 1 });
   return {
     members: [member('idc-east', 1, 0.2), member('idc-east', 2, 0.9), member('idc-east', 3, 1.1), member('cloud-near', 1, 0.8), member('cloud-near', 2, 1.2), member('cloud-far', 1, 48)],
-    sites: [{ site: 'idc-east', age_s: 1.1, clusters: [{ name: 'shop-idc', requests_per_s: 900 }], services: [] }, { site: 'cloud-near', age_s: 0.8, clusters: [{ name: 'shop-near', requests_per_s: 214 }, { name: 'render-near', requests_per_s: 38 }], services: [] }, { site: 'cloud-far', age_s: 48, clusters: [{ name: 'shop-far', requests_per_s: 386 }], services: [] }],
+    sites: [{ site: 'idc-east', own: true, live: true, members: 3, expected: 3, age_s: 1.1, clusters: [{ name: 'shop-idc', state: 'up', requests_per_s: 900 }], services: [] }, { site: 'cloud-near', live: true, members: 49, expected: 50, age_s: 0.8, clusters: [{ name: 'shop-near', state: 'up', requests_per_s: 214 }, { name: 'render-near', state: 'up', requests_per_s: 38 }], services: [] }, { site: 'cloud-far', live: false, members: 12, expected: 12, age_s: 48, clusters: [{ name: 'shop-far', state: 'up', requests_per_s: 386 }], services: [] }],
   };
 }

@@ -4,8 +4,8 @@ import test, { before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { spawnSync } from 'node:child_process';
-import { launch, openPage, screens } from './browser.mjs';
-import { binary, Load, Proxy, until, world } from './rig.mjs';
+import { fromSource, launch, openPage, screens, watch } from './browser.mjs';
+import { binary, Load, Proxy, Toy, until, world } from './rig.mjs';
 import { fleet, generated } from './generated.mjs';
 
 let browser, w, proxy, load;
@@ -40,9 +40,9 @@ test('a click on a flow answers why, in the words of `tidegate explain`', { time
     // The sentences follow the table, one line a cluster: its name, and why.
     return ran.stdout.trim().split('\n\n').at(-1).split('\n').map(line => line.split(/\s{2,}/)).map(([name, why]) => `${name}: ${masked(why)}`);
   };
-  const page_says = () => page.$$eval('.lane', lanes => lanes.map(l => [l.querySelector('.nm').textContent, l.querySelector('.saidwhy')?.textContent]));
+  const pageSays = () => page.$$eval('.lane', lanes => lanes.map(l => [l.querySelector('.nm').textContent, l.querySelector('.saidwhy')?.textContent]));
   await until('both say the same of every cluster', async () => {
-    const said = (await page_says()).map(([name, why]) => `${name}: ${masked(why || '')}`);
+    const said = (await pageSays()).map(([name, why]) => `${name}: ${masked(why || '')}`);
     return said.length === 3 && JSON.stringify(said) === JSON.stringify(told());
   }, 15);
   // What may not serve a request has the same reason in both.
@@ -59,8 +59,16 @@ test('a click on a flow answers why, in the words of `tidegate explain`', { time
 test('a flow to a site with many clusters answers why, too', { timeout: 30000 }, async () => {
   const page = await open();
   await page.evaluate(() => window.tidegate.stop());
-  await page.evaluate(s => window.tidegate.snapshot(s), generated(20, 50, 0));
-  await page.waitForSelector('.flowlink:has(title:text("Why site-03?"))');
+  const made = generated(20, 50, 0);
+  // Of the fourth site's traffic most is of one service, though not at any one of its clusters.
+  Object.assign(made.services[7].to, { 's03-c07': 30, 's03-c08': 30 });
+  Object.assign(made.services[9].to, { 's03-c09': 40 });
+  await page.evaluate(s => {
+    window.tidegate.snapshot(s);
+    window.tidegate.config = { ...window.tidegate.config, routes: [7, 9].map(n => ({ hosts: [`seven-or-nine-${n}.example`], service: `service-${n}` })) };
+    window.tidegate.wake();
+  }, made);
+  await page.waitForSelector('.flowlink[href^="#/why/seven-or-nine-7.example"]:has(title:text("Why site-03?"))');
   const hrefs = await page.$$eval('.flowlink', all => all.map(a => a.getAttribute('href')));
   assert.equal(hrefs.length, 20);
   for (const href of hrefs) assert.match(href, /^#\/why\//);
@@ -105,11 +113,11 @@ test('the map has sites at fixed angles, the radius by the distance and the widt
   await page.ends();
 });
 
-test('every kind of event is marked on every chart', { timeout: 60000 }, async () => {
+test('every kind of event that changes traffic is marked on every chart', { timeout: 60000 }, async () => {
   const page = await open();
   await page.waitForFunction(() => window.tidegate.totals().demand > 60);
   const events = [{ kind: 'spill', service: 'shop', spilling: true }, { kind: 'cluster', cluster: 'shop-idc', state: 'down' }, { kind: 'cluster', cluster: 'shop-idc', state: 'up' },
-    { kind: 'reload', ok: true, generation: 2 }, { kind: 'dial', name: 'shop-idc', percent: 50 }, { kind: 'drill', name: 'cloud-near', phase: 'ended', outcome: 'passed' },
+    { kind: 'reload', ok: true, generation: 2 }, { kind: 'certificates', ok: true }, { kind: 'dial', name: 'shop-idc', percent: 50 }, { kind: 'drill', name: 'cloud-near', phase: 'ended', outcome: 'passed' },
     { kind: 'shift', name: 'shop', phase: 'moving' }, { kind: 'budget', service: 'shop', empty: true }, { kind: 'spill', service: 'shop', spilling: false }];
   for (const view of ['map', 'services/shop', 'clusters/shop-idc', 'cost?range=1h']) {
     await page.goto(`${proxy.url}/#/${view}`);
@@ -170,7 +178,7 @@ test('a reload is confirmed, audited, and says why it failed', { timeout: 40000 
   const generation = async () => (await proxy.json('/api/v1/status')).config.generation, first = await generation();
   await page.click('.verdict button:has-text("Reload")');
   await page.waitForSelector('dialog h2:has-text("Reload the configuration?")');
-  await page.screenshot({ path: path.join(screens, 'reload-dialog.png') });
+  await page.waitForSelector('dialog .expects:has-text("nothing changes")');
   await page.click('dialog button:has-text("Keep it")');
   assert.equal(await generation(), first, 'nothing before it is confirmed');
   await page.click('.verdict button:has-text("Reload")');
@@ -179,6 +187,16 @@ test('a reload is confirmed, audited, and says why it failed', { timeout: 40000 
   await until('it is loaded', async () => await generation() > first, 5);
   const audit = (await proxy.json('/api/v1/audit'))[0];
   assert.deepEqual([audit.action, audit.ok, audit.by], ['reload', true, 'Ada']);
+  // What would change is shown first: a file that a watcher has not seen yet.
+  await page.route('**/api/v1/config/diff', async route => {
+    const body = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...body, changes: [{ path: 'services.shop.budget.usd_per_hour', in_force: '8', on_disk: '12', line: 16 }] } });
+  });
+  await page.click('.verdict button:has-text("Reload")');
+  await page.waitForSelector('dialog .expect:has-text("One key changes") tr:has-text("services.shop.budget.usd_per_hour"):has-text("12")');
+  await page.screenshot({ path: path.join(screens, 'reload-dialog.png') });
+  await page.click('dialog button:has-text("Keep it")');
+  await page.unroute('**/api/v1/config/diff');
   // A file with a problem: the dialog says it, and what is in force stays.
   const second = await generation();
   proxy.write(w.config.replace('data: general, budget', 'data: general, budgt'));
@@ -211,7 +229,7 @@ test('the keyboard reaches everything, in the order of the page, and a dialog gi
     for (let i = 0; i < expected; i++) {
       await page.keyboard.press('Tab');
       reached.push(await page.evaluate(() => {
-        const el = document.activeElement, mark = el.closest('svg') && !el.matches('svg') ? el.querySelector('.nodehalo, .bed, .name') : el;
+        const el = document.activeElement, mark = el.closest('svg') && !el.matches('svg') ? el.querySelector('.band') || el.querySelector('.nodehalo, .grip, .name') : el;
         const style = getComputedStyle(el), seen = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 1;
         // Marks and flows of the map show the focus by the colour of their line.
         const focus = getComputedStyle(document.documentElement).getPropertyValue('--focus').trim(), probe = document.createElement('i');
@@ -236,7 +254,7 @@ test('the keyboard reaches everything, in the order of the page, and a dialog gi
   }
   await page.keyboard.press('Escape');
   await page.waitForSelector('dialog', { state: 'detached' });
-  assert.match(await page.evaluate(() => document.activeElement.textContent), /Dial/);
+  assert.ok(await opener.evaluate(el => el === document.activeElement), 'the focus is where it was');
   await page.ends();
 });
 
@@ -248,9 +266,13 @@ test('in no view anything is asked while the tab is hidden', { timeout: 90000 },
     await hide(true);
     // What was asked before may still be answered, and draw the page.
     await page.waitForTimeout(300);
-    const asked = [], drawn = await page.evaluate(() => { const t = window.tidegate; let count = 0; const wake = t.wake; t.wake = () => { count += 1; wake(); }; window.drawn = () => count; return t.version; });
+    const asked = [], drawn = await page.evaluate(() => {
+      let count = 0; new MutationObserver(() => { count += 1; }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+      window.drawn = () => count;
+      return window.tidegate.version;
+    });
     page.on('request', r => asked.push(r.url()));
-    // Longer than any interval of a page: 3 s.
+    // The timers of the views end after 3 s at most; figures are asked again after 10 s only when a page is drawn.
     await page.waitForTimeout(3500);
     assert.deepEqual(asked, [], view);
     assert.deepEqual([await page.evaluate(() => window.tidegate.version), await page.evaluate(() => window.drawn())], [drawn, 0], `${view} is not drawn`);
@@ -264,7 +286,7 @@ test('what was refused is counted and shown, and so is the connection to NATS', 
   const page = await open('#/sites/idc-east');
   const before = (await proxy.json('/api/v1/status')).admin_refused.token;
   for (let i = 0; i < 3; i++) assert.equal((await fetch(`${proxy.url}/api/v1/reload`, { method: 'POST', headers: { authorization: 'Bearer wrong' } })).status, 401);
-  await page.waitForFunction(n => [...document.querySelectorAll('.refusals dt')].some(dt => dt.textContent === 'token missing or wrong' && Number(dt.nextSibling.textContent) === n), before + 3);
+  await page.waitForFunction(n => [...document.querySelectorAll('.refusals dt')].some(dt => dt.textContent === 'token missing, wrong or not configured' && Number(dt.nextSibling.textContent) === n), before + 3);
   // Reports of peers that lie, and a NATS server that is gone.
   const told = { ...fleet(), refused: { stale: 12, too_many: 1, name: 0 }, nats: { servers: ['nats.example:4222'], connected: false, error: 'connection refused', dropped: 48 } };
   await page.evaluate(f => { const t = window.tidegate; t.alone = true; t.fleet = f; t.fleetHeard = performance.now(); t.wake(); }, told);
@@ -276,4 +298,48 @@ test('what was refused is counted and shown, and so is the connection to NATS', 
   assert.equal(await nats.locator('.tx-lost').count(), 1);
   await page.screenshot({ path: path.join(screens, 'site-refused.png'), fullPage: true });
   await page.ends();
+});
+
+test('loading, empty, partly silent and cut off, the page fits its width, wide and narrow, light and dark', { timeout: 120000 }, async () => {
+  const toy = await new Toy().start(), at = `127.0.0.1:${toy.port}`;
+  const other = await new Proxy(`site: { name: idc-east }\nclusters: { shop-idc: { site: idc-east, endpoints: ["${at}"] }, shop-near: { site: cloud-near, endpoints: ["${at}"] }, shop-far: { site: cloud-far, endpoints: ["${at}"] } }\nsites: { idc-east: { kind: idc }, cloud-near: { kind: cloud }, cloud-far: { kind: cloud } }\nservices: { shop: { clusters: [shop-idc, shop-near, shop-far] } }\nroutes: [{ hosts: [shop.example.com], service: shop }]\n`).start();
+  const sizes = process.env.DASHBOARD_LONG ? [[1280, 'light'], [1280, 'dark'], [360, 'light'], [360, 'dark']] : [[1280, 'dark'], [360, 'light']];
+  try {
+    for (const [width, theme] of sizes) {
+      const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme: theme, reducedMotion: 'reduce' });
+      await watch(page, other, ['ERR_']);
+      if (process.env.DASHBOARD_ASSETS) await fromSource(page);
+      const fits = async state => {
+        const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(over <= 0, `${state} at ${width}: ${over} px too wide`);
+        await page.screenshot({ path: path.join(screens, `state-${state}-${width}-${theme}.png`), fullPage: true });
+      };
+      let go, told = null; const held = new Promise(done => { go = done; });
+      await page.route('**/api/v1/events', async route => { await held; await route.continue(); });
+      await page.route('**/api/v1/fleet', route => told ? route.fulfill({ json: told }) : route.continue());
+      await page.goto(other.url + '/');
+      await page.waitForSelector('.verdict h1:has-text("Asking the proxy")');
+      await fits('loading');
+      go();
+      for (const view of ['map', 'services/shop', 'clusters/shop-far', 'sites/cloud-far', 'cost', 'decisions']) {
+        await page.goto(`${other.url}/#/${view}`);
+        await shown(page, view);
+        await fits(`empty-${view.split('/')[0]}`);
+      }
+      told = fleet();
+      for (const view of ['map', 'sites/cloud-far', 'clusters/shop-far', 'cost']) {
+        await page.goto(`${other.url}/#/${view}`);
+        await shown(page, view);
+        await page.waitForSelector('.banner:has-text("2 of 3 sites heard")');
+        await fits(`partly-${view.split('/')[0]}`);
+      }
+      await page.goto(`${other.url}/#/map`);
+      await other.stop();
+      await page.waitForSelector('main.cold .verdict h1:has-text("cut off")', { timeout: 12000 });
+      await fits('cut-off');
+      await other.start();
+      await page.waitForSelector('main:not(.cold) .verdict', { timeout: 12000 });
+      await page.ends();
+    }
+  } finally { await other.end(); await toy.kill(); }
 });

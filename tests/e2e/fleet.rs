@@ -78,6 +78,23 @@ fn three_sites_show_each_other_by_tls_and_one_that_is_killed_goes_stale_and_retu
     assert_eq!(fleet["site"], "east");
     assert_eq!(fleet["members"].as_array().unwrap().len(), 3, "{fleet}");
     assert_eq!(site(&fleet, "west")["members"], 1, "{fleet}");
+    let status = curl(
+        &folder,
+        places[0].1,
+        "a.example",
+        &[
+            "https://a.example/api/v1/status",
+            "-H",
+            "host: 127.0.0.1",
+            "-H",
+            "authorization: Bearer secret",
+        ],
+    );
+    let status: Value = serde_json::from_str(&status.0).unwrap();
+    assert_eq!(
+        status["admin_refused"]["fleet_requests"], 0,
+        "honest peers are not early: {status}"
+    );
 
     proxies[1] = None;
     eventually("it goes stale", || live(show(0)) == ["north"]);

@@ -241,9 +241,11 @@ fn the_demo_goes_on_for_ever_and_keeps_its_address() {
     command.args(["demo", "--forever"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut process = Process(command.spawn().unwrap());
     let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+    let (send, receive) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(send.send(line))));
     let (mut seen, mut rounds) = (Vec::<String>::new(), 0);
-    for line in lines {
-        let line = line.unwrap();
+    // It prints a line each second.
+    while let Ok(line) = receive.recv_timeout(2 * PATIENCE) {
         rounds += usize::from(line.starts_with("--- Low tide"));
         let is_second = rounds == 2 && line.starts_with("--- The tide rises");
         seen.push(line);

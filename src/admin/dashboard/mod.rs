@@ -76,7 +76,7 @@ pub(super) async fn root(
     }
     match guard::judge(&backend, &method, "/", &headers) {
         Ok(()) => api::index().await.into_response(),
-        Err((status, message)) => (status, format!("{message}\n")).into_response(),
+        Err(refused) => guard::answer(&backend, refused),
     }
 }
 

@@ -203,6 +203,21 @@ fn the_age_of_a_silent_site_grows_while_the_view_is_cut_off() {
 }
 
 #[test]
+fn one_silent_proxy_of_the_own_site_hides_no_other() {
+    let mut world = world();
+    let sites = json!({"members": [], "sites": [
+        // As old as the oldest of its proxies, and therefore not live as a whole.
+        {"site": "idc-east", "own": true, "live": false, "age_s": 40.0, "members": 49, "expected": 50},
+        {"site": "cloud-near", "own": false, "live": true, "age_s": 1.0, "members": 11, "expected": 12},
+        {"site": "cloud-far", "own": false, "live": false, "age_s": 48.0, "members": 7, "expected": 7}]});
+    world.fleet = Some(serde_json::from_value(sites).unwrap());
+    let count = |site: &str| world.proxies_of(site).map(|(heard, all, _)| (heard, all));
+    assert_eq!(count("idc-east"), Some((49, 50)));
+    assert_eq!(count("cloud-near"), Some((11, 12)));
+    assert_eq!(count("cloud-far"), Some((0, 7)));
+}
+
+#[test]
 fn a_drain_shows_what_is_expected_and_then_asks() {
     let mut model = model(world());
     press(&mut model, "3");

@@ -365,9 +365,12 @@ impl World {
         let report = self.report_of(site);
         if let Some((heard, all)) = report.and_then(|report| report.members.zip(report.expected)) {
             let report = report?;
-            // This proxy itself answers.
-            let least = u64::from(site == self.status.site);
-            let heard = if report.live { heard.max(least) } else { least };
+            // The own site's report counts the proxies that report, and is as old as that of the oldest of them.
+            let heard = match site == self.status.site {
+                true => heard.max(1),
+                false if report.live => heard,
+                false => 0,
+            };
             return Some((heard, all.max(heard), report.age_s.unwrap_or(0.0)));
         }
         let members = self.fleet.iter().flat_map(|fleet| &fleet.members);

@@ -21,6 +21,8 @@ pub(super) struct Balance {
     pub(super) left: f64,
     /// How full the bucket is, 0 to 1.
     pub(super) level: f64,
+    /// This proxy's part of a budget that the site shares, 0 to 1.
+    pub(super) part: f64,
     /// What may be spent until the next sweep.
     pub(super) allowance: f64,
 }
@@ -177,7 +179,8 @@ impl Accounts {
         let of = |(index, service): (ServiceIndex, &Service)| {
             let budget = self.budgets.get(&service.name)?;
             let (left, level) = (budget.left(), budget.level());
-            Some(Balance { left, level, allowance: left - self.committed[index].0 })
+            let (part, allowance) = (budget.part(), left - self.committed[index].0);
+            Some(Balance { left, level, part, allowance })
         };
         plan.services.enumerated().map(of).collect()
     }

@@ -83,6 +83,7 @@ impl Assessor {
             classes,
             budgets: balances.iter().map(|of| of.map(|balance| balance.left)).collect(),
             budget_levels: balances.iter().map(|of| of.map(|balance| balance.level)).collect(),
+            budget_parts: balances.iter().map(|of| of.map(|balance| balance.part)).collect(),
             allowances: balances.iter().map(|of| of.map(|balance| balance.allowance)).collect(),
             spent: self.accounts.spent(),
             warm,

@@ -79,7 +79,7 @@ pub(super) fn server(families: &mut Families, scrape: &Scrape<'_>) {
 pub(super) fn admin(families: &mut Families, scrape: &Scrape<'_>) {
     let help = "Requests and connections that the admin API refused, closed or delayed, by reason.";
     let refused = families.family("tidegate_admin_refused_total", help, MetricType::COUNTER);
-    for (reason, count) in scrape.registry.admin.iter() {
+    for (reason, count) in scrape.registry.admin_refused.iter() {
         refused.push(counter(&[("reason", reason)], count as f64));
     }
 }

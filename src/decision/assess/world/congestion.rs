@@ -31,7 +31,7 @@ fn ever(world: &mut World, milliseconds: u64, mut when: impl FnMut(&World) -> bo
 }
 
 #[test]
-fn a_cluster_that_is_alone_has_none_and_has_to_show_a_queue_again() {
+fn a_cluster_that_is_alone_has_none() {
     for seed in 0..8 {
         let mut world = bounded(seed);
         world.places[1].up = false;

@@ -8,10 +8,11 @@ import { get, send, setToken, tryToken, operatorName } from './api.js';
 
 export class Dialog extends Component {
   componentDidMount() { this.el.showModal(); }
-  close() { this.el.close(); this.props.done(); }
+  // The browser gives the focus back when the dialog closes; it is taken from the page only after that.
+  close() { this.el.close(); }
   frame(label, inside) {
     return html`<dialog class="confirm" aria-label=${label} ref=${el => { this.el = el; }}
-    onCancel=${() => this.props.done()} onClick=${ev => { if (ev.target === this.el) this.close(); }}>
+    onClose=${() => this.props.done()} onClick=${ev => { if (ev.target === this.el) this.close(); }}>
     <div class="inside">${inside}</div></dialog>`; }
 }
 
@@ -40,6 +41,23 @@ export class TokenDialog extends Dialog {
         <button class="btn primary" type="submit" disabled=${!!busy}>
         ${busy ? 'Asking\u2026' : 'Use it'}</button></div></form>`);
   }
+}
+
+// What a reload would put in force: the keys in which the file differs, or the problems that keep it out.
+const KEYS_SHOWN = 8;
+function differences(diff) {
+  if (!diff) return html`<p class="note wait">Comparing the file with the configuration in force\u2026</p>`;
+  const errors = (diff.problems || []).filter(p => p.severity === 'error'), all = diff.changes || [];
+  const more = errors.length > 1 ? ` and ${errors.length - 1} more` : '';
+  if (errors.length) return html`<p class="warn">${mark('down', 14)}<span>
+    ${`The last reload was refused: ${errors[0].message}${more}`}</span></p>`;
+  if (!all.length) return html`<p class="note">${diff.note || 'The file has no key that differs: nothing changes.'}</p>`;
+  return html`<table class="expect"><thead><tr><th>${all.length === 1 ? 'One key changes' : `${all.length} keys change`}
+    </th><th class="r">in force</th><th class="r">after</th></tr></thead>
+    <tbody>${all.slice(0, KEYS_SHOWN).map(x => html`<tr><th class="mono">${x.path}</th>
+    <td class="r mono">${x.in_force ?? '\u2013'}</td><td class="r mono"><b>${x.on_disk ?? '\u2013'}</b></td></tr>`)}
+    </tbody></table>${all.length > KEYS_SHOWN ? html`<p class="note">and ${all.length - KEYS_SHOWN} more: see Config</p>`
+    : null}`;
 }
 
 // The expected effect as a table.
@@ -71,6 +89,16 @@ export function expectTable(e) {
     <ul>${e.assumed.map(a => html`<li>${a}</li>`)}</ul></details>` : null];
 }
 
+// An action applies to the proxy that is asked: the line says so where the site has more of them.
+export function oneNote() {
+  const p = world.proxies(world.site), name = world.members().find(m => m.self)?.instance;
+  if (!p || p.all < 2) return null;
+  const others = p.all === 2 ? 'the other proxy' : `the ${p.all - 1} other proxies`;
+  const said = `At this proxy alone${name ? ` (${name})` : ''}: ${others} of ${world.site} ${p.all === 2 ? 'keeps' : 'keep'} `
+    + 'what is in force there.';
+  return html`<p class="note one">${said}</p>`;
+}
+
 const dialOf = (kind, name) => kind === 'sites'
   ? siteDial(world.sites().find(x => x.name === name) || { clusters: [] })
   : world.byName.get(name)?.dial_percent ?? 100;
@@ -83,7 +111,11 @@ export class ActionDialog extends Dialog {
   componentWillUnmount() { clearTimeout(this.soon); }
   async expect() {
     const { verb, kind, name } = this.props;
-    if (verb === 'reload') return;
+    if (verb === 'reload') {
+      const told = await get('api/v1/config/diff');
+      this.setState({ expected: told.ok ? told.body : { problems: [], changes: [], note: 'The proxy did not answer.' } });
+      return;
+    }
     const percent = verb === 'drain' ? '&percent=0' : verb === 'undrain' ? '' : '&percent=' + this.state.percent;
     this.setState({ expected: null });
     const told = await get(`api/v1/expect?kind=${kind}&name=${encodeURIComponent(name)}${percent}`, 20);
@@ -119,11 +151,12 @@ export class ActionDialog extends Dialog {
     const range = ev => { this.setState({ percent: Number(ev.target.value) }); clearTimeout(this.soon);
       this.soon = setTimeout(() => this.expect(), 400); };
     return this.frame(`${WORDS[verb]} ${name}`,
-      html`<h2>${WORDS[verb]} ${name || 'the configuration'}?</h2><p>${what}</p>
+      html`<h2>${WORDS[verb]} ${name || 'the configuration'}?</h2><p>${what}</p>${oneNote()}
       ${verb === 'dial'
         ? html`<label class="dialrow"><input type="range" min="0" max="100" step="5" value=${percent} onInput=${range}
         aria-label="Percent" /><b class="num">${pct(percent / 100)}</b></label>` : null}
-      ${verb === 'reload' ? null : html`<div class="expects" aria-live="polite">${expectTable(expected)}</div>`}
+      <div class="expects" aria-live="polite">
+        ${verb === 'reload' ? differences(expected) : expectTable(expected)}</div>
       ${heavy ? html`<label class="type"><span>Type <b>${name}</b> to confirm</span>
         <input type="text" autocomplete="off" spellcheck="false" value=${typed}
         onInput=${ev => this.setState({ typed: ev.target.value })} /></label>` : null}

@@ -19,6 +19,9 @@ const NAV = [['map', 'Map'], ['services', 'Services'], ['clusters', 'Clusters'],
 const PAGES = { map: views.map, services: views.services, clusters: views.clusters, why, decisions: views.decisions,
   config, cost: views.cost, sites };
 
+// Views whose figures are those of this proxy; the others say it where they show one.
+const OWN = new Set(['services', 'clusters', 'decisions', 'cost', 'why']);
+
 let choice = null;
 try { choice = localStorage.getItem('tidegate-theme'); } catch { /* not kept */ }
 function theme() { root.dataset.theme = choice || (dark.matches ? 'dark' : 'light'); forgetTokens(); redrawCharts(); }
@@ -69,7 +72,7 @@ class App extends Component {
         : `${p?.age || 1} s old`}</span></span>
       ${world.status ? html`<a class="fact gen" href="#/config" title="configuration in force">gen <b class="num">
         ${world.status.config.generation}</b>${bad ? mark('down', 12) : null}</a>` : null}
-      ${world.services.length ? html`<a class="fact" href="#/cost" title="spend now, all services">
+      ${world.services.length ? html`<a class="fact" href="#/cost" title=${`spend now, all services${world.one ? `, ${world.one}` : ''}`}>
         <b class="num">${usd(t.usd)}</b>/h</a>` : null}
       ${hasToken()
         ? html`<button class="fact ro plainbtn" type="button" title="forget the token: read only again"
@@ -119,7 +122,9 @@ class App extends Component {
       main = empty ? (world.phase === 'denied' ? html`<${views.Verdict} ask=${this.ask} />` : views.loading())
       : View.prototype instanceof Component ? h(View, { ...props, key: page }) : html`${View(props)}`;
     return html`${this.top(page)}${this.banner()}${operationBanner(this.act)}
-      <main id="main" key=${page} tabindex="-1" class=${`v-${page}${world.cold ? ' cold' : ''}`}>${main}</main>
+      <main id="main" key=${page} tabindex="-1" class=${`v-${page}${world.cold ? ' cold' : ''}`}>
+      ${world.one && OWN.has(page) ? html`<p class="scope num">${`Figures of ${world.one} at ${world.site}`}</p>` : null}
+      ${main}</main>
       <footer class="foot"><span>tidegate ${world.status?.version || ''}</span>
         ${world.status ? html`<span>${world.site}, ${world.status.environment}</span>
         <span class="num">gen ${world.status.config.generation}</span>

@@ -14,6 +14,10 @@ function steady(key, d) {
   if (was === undefined || Math.abs(Math.log(d / was)) > 0.16) settled.set(key, Math.max(0.05, d));
   return settled.get(key);
 }
+// The place of each other site on the circle, kept while the page is open: a site that appears takes a new place, and
+// the place of one that is gone stays empty.
+const places = [];
+const placeOf = name => { const at = places.indexOf(name); return at < 0 ? places.push(name) - 1 : at; };
 // Angles of k sites on the right side, from top to bottom; the left side mirrors them.
 function angles(k, slim) {
   if (k === 1) return [slim ? -54 : -17];
@@ -37,11 +41,12 @@ export class SiteMap extends Component {
     const kx = (reach - r1) / 2, flat = slim ? 1.02 : 0.50;
     const R = d => Math.min(reach, Math.max(26, r1 + kx * Math.log10(Math.max(0.25, d))));
     const P = (d, a) => [cx + R(d) * Math.cos(a * Math.PI / 180), cy + R(d) * flat * Math.sin(a * Math.PI / 180)];
-    const away = sites.filter(x => !x.here), right = Math.ceil(away.length / 2), many = away.length > 6;
-    const on = [angles(right, slim), angles(away.length - right, slim)];
+    sites.filter(x => !x.here).forEach(x => placeOf(x.name));
+    const count = places.length, right = Math.ceil(count / 2), many = count > 6;
+    const on = [angles(right, slim), angles(count - right, slim)];
     const placed = sites.map(x => {
       let a0 = 90;
-      if (!x.here) { const i = away.indexOf(x), side = i % 2; a0 = on[side][Math.floor(i / 2)];
+      if (!x.here) { const i = placeOf(x.name), side = i % 2; a0 = on[side][Math.floor(i / 2)];
         if (side) a0 = -180 - a0; }
       // Clusters of this site are less than a millisecond away; they are drawn at 0.6 ms at least: their names fit.
       const near = d => d !== null && x.here ? Math.max(0.6, d) : d;
@@ -81,6 +86,11 @@ export class SiteMap extends Component {
   why(clusters) {
     const sent = s => clusters.reduce((sum, c) => sum + (s.to[c.name] || 0), 0),
       s = [...world.services].sort((a, b) => sent(b) - sent(a))[0];
+    return s ? world.whyHref(s.name) : '#/why';
+  }
+  // Of the service of which most is refused.
+  whyRefused() {
+    const s = [...world.services].sort((a, b) => b.refused_per_s - a.refused_per_s)[0];
     return s ? world.whyHref(s.name) : '#/why';
   }
 
@@ -246,14 +256,17 @@ export class SiteMap extends Component {
         html`<path key="incur" class="current slow" d=${`M${cx} ${gy}V${cy}`}
         stroke-width=${Math.min(4, wIn * 0.3).toFixed(1)} />`] : null}${flows}
         ${refused
-          ? html`<g key="stop"><path class="band st-lost" d=${`M${cx} ${cy}L${sx} ${sy}`}
+          ? html`<a key="stop" class="flowlink" href=${this.whyRefused()}
+          aria-label=${`Why are ${num(t.refused)}/s refused?`}><path d=${`M${cx} ${cy}L${sx} ${sy}`} class="grip" />
+          <path class="band st-lost" d=${`M${cx} ${cy}L${sx} ${sy}`}
           stroke-width=${Math.max(3, t.refused * scale).toFixed(1)} />
-          <path class="bars" d=${`M${sx} ${sy - 14}v28M${sx - 6} ${sy - 14}v28`} /></g>` : null}</g>
+          <path class="bars" d=${`M${sx} ${sy - 14}v28M${sx - 6} ${sy - 14}v28`} />
+          <title>${`Why are ${num(t.refused)}/s refused?`}</title></a>` : null}</g>
       <g>${nodes}</g>
       <g>${caps}
         <g class="cap" text-anchor=${slim ? 'middle' : 'start'}
           transform=${slim ? `translate(${cx} 22)` : `translate(${cx + Math.max(26, wIn / 2 + 10)} 24)`}>
-          <text class="name">${rate(t.demand)}</text><text class="sub" y="15">from clients</text></g>
+          <text class="name">${rate(t.demand)}</text><text class="sub" y="15">from clients${world.one && !slim ? ' of this proxy' : ''}</text></g>
         ${refused
           ? html`<g class="cap" text-anchor=${slim ? 'start' : 'end'}
           transform=${slim ? `translate(18 ${cy - 26})` : `translate(${sx - 14} ${sy - 1})`}>

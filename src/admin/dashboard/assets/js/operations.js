@@ -4,7 +4,7 @@
 import { html, mark, num, ago } from './ui.js';
 import { world } from './world.js';
 import { get, send, setToken } from './api.js';
-import { Dialog, expectTable } from './actions.js';
+import { Dialog, expectTable, oneNote } from './actions.js';
 
 const SPANS = { drill: [[30, '30 s'], [60, '1 min'], [300, '5 min'], [1800, '30 min']],
   shift: [[60, '1 min'], [600, '10 min'], [1800, '30 min'], [7200, '2 h']] };
@@ -104,7 +104,7 @@ export class OperationDialog extends Dialog {
     return this.frame(`${kind} ${name}`, html`<h2>${heavy ? 'Drill' : 'Shift'} ${name}?</h2>
       <p>${heavy ? 'The traffic of this site goes elsewhere for a while, and returns.'
       : 'The traffic of this service moves step by step, and stays.'} It returns at once when errors or latency
-      rise.</p>
+      rise.</p>${oneNote()}
       ${heavy ? null : [pick('From', from, names, v => this.change({ from: v })),
         pick('To', to, names, v => this.change({ to: v }))]}
       ${pick(heavy ? 'For' : 'Over', span, SPANS[kind], v => this.setState({ span: Number(v) }))}

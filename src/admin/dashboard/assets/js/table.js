@@ -23,12 +23,11 @@ const VALUE = {
 export const success = x => x === null || x === undefined ? '\u2013' : x === 1 ? '100\u202f%' : x === 0 ? '0\u202f%'
   : (x * 100).toFixed(2) + '\u202f%';
 
-// Over all sites; grey with its age where a site that is not heard is part of the sum.
-function everywhere(c) {
-  const age = world.everywhereAge(c.name);
-  return age ? html`<td class="r num tx-none" title=${`a part of it is ${ago(age)} old`}>
-    ${num(world.everywhere(c.name))}<small> ${ago(age)} old</small></td>`
-    : html`<td class="r num">${num(world.everywhere(c.name))}</td>`;
+// Clusters over all sites; grey with its age where a site that is not heard is part of the sum.
+function everywhere(clusters, cls = '') {
+  const { sum, age } = world.everywhereOf(clusters);
+  return age ? html`<td class=${`r num tx-none${cls}`} title=${`a part of it is ${ago(age)} old`}>
+    ${num(sum)}<small> ${ago(age)} old</small></td>` : html`<td class=${'r num' + cls}>${num(sum)}</td>`;
 }
 
 export class ClusterTable extends Component {
@@ -66,7 +65,7 @@ export class ClusterTable extends Component {
       <small>${x.here ? 'this site' : x.kind}</small>${news}
       ${down && x.clusters.length > 4 ? html`<small class="tx-lost">${down} down</small>` : null}</th>
       <td class="r num sum">${num(sum(c => world.rate(c.name)))}</td>
-      ${cols.includes('all') ? html`<td class="r num sum">${num(sum(c => world.everywhere(c.name) || 0))}</td>` : null}
+      ${cols.includes('all') ? everywhere(x.clusters, ' sum') : null}
       <td colspan="7" class="r siteacts">${this.props.act ? siteActs(x, this.props.act, 'linklike') : null}</td></tr>`;
   }
   row(c, cols) {
@@ -78,7 +77,7 @@ export class ClusterTable extends Component {
       <th scope="row"><a href=${'#/clusters/' + encodeURIComponent(c.name)} title=${c.why}>${c.name}</a></th>
       <td class="state"><span class="markbox">${mark(st, 14)}</span>
         <span class=${'tx-' + (stateTone(st) === 'home' ? 'dim' : stateTone(st))}>${word}</span></td>
-      <td class="r big num">${num(world.rate(c.name))}</td>${cols.includes('all') ? everywhere(c) : null}
+      <td class="r big num">${num(world.rate(c.name))}</td>${cols.includes('all') ? everywhere([c]) : null}
       ${cols.includes('trend') ? html`<td class="c"><span class="sparkcell">
         ${own?.requests_per_s ? spark(thin(own.requests_per_s), tone) : null}</span></td>` : null}
       <td class="r num">${msT(c.distance_ms)}</td><td class="r num">${msT(c.service_ms)}</td>

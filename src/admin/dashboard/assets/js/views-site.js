@@ -23,9 +23,10 @@ function reported(x) {
   if (!told) return section('What it reports', null,
     html`<p class="note">Nothing: no proxy of this site is a peer of this one (fleet.peers).</p>`);
   const since = world.fleetHeard ? (performance.now() - world.fleetHeard) / 1000 : 0, age = (told.age_s || 0) + since;
-  const hint = html`<span class=${'hint num' + (told.live === false ? ' warn' : '')}>${ago(age)} old</span>`;
+  const hint = html`<span class=${'hint num' + (told.live === false && !x.here ? ' warn' : '')}>${ago(age)} old</span>`;
   if (!told.clusters) return section('What it reports', hint, html`<p class="note">It has not been heard yet.</p>`);
-  const cls = told.live === false ? ' old' : '';
+  // The own site's report is the sum over the proxies that report: one that is silent does not make it old.
+  const isOld = told.live === false && !x.here, cls = isOld ? ' old' : '';
   const services = told.services.length ? html`<div class="scroll">
     <table class=${'dense' + cls}><thead><tr><th class="l" scope="col">Service</th>
       <th class="r" scope="col">Demand</th><th class="r" scope="col">Away</th>
@@ -41,7 +42,7 @@ function reported(x) {
       <th class="l" scope="col">State</th><th class="r" scope="col">Requests/s</th><th class="r" scope="col">Queue</th>
       <th class="r" scope="col">Distance</th></tr></thead>
     <tbody>
-      ${told.clusters.slice(0, 100).map(c => { const st = told.live === false ? 'stale' : c.state;
+      ${told.clusters.slice(0, 100).map(c => { const st = isOld ? 'stale' : c.state;
       return html`<tr key=${c.name} class=${'s-' + st}>
       <th scope="row"><a href=${'#/clusters/' + encodeURIComponent(c.name)}>${c.name}</a></th>
       <td class="state"><span class="markbox">${mark(st, 14)}</span>
@@ -65,7 +66,7 @@ function nats() {
 
 // What this proxy refused since its start: reports of peers, and requests and connections of the admin API.
 const REFUSED = {
-  token: 'token missing or wrong', host: 'foreign Host or Origin', connections: 'closed: too many connections',
+  token: 'token missing, wrong or not configured', host: 'foreign Host or Origin', connections: 'closed: too many connections',
   unread: 'closed: client did not read', busy: 'too many unread responses', event_streams: 'too many viewers',
   fleet_connections: 'too many peers', fleet_requests: 'peer asked too often',
 };
@@ -81,19 +82,19 @@ function refusals() {
 export function sites({ arg, query, setQuery, act }) {
   const all = world.sites(), x = all.find(y => y.name === arg[0]) || all[0];
   if (!x) return html`<section class="panel blank">${mark('idle', 22)}<p><b>No site is known.</b></p></section>`;
-  const sort = query.get('sort') || '-rps', by = sort.replace(/^-/, ''), st = world.siteState(x),
+  const sort = query.get('sort') || 'cluster', by = sort.replace(/^-/, ''), st = world.siteState(x),
     sum = f => x.clusters.reduce((a, c) => a + f(c), 0);
   const up = x.clusters.filter(c => c.state === 'up').length,
     far = x.clusters.map(c => c.distance_ms).filter(d => d !== null);
-  const everywhere = world.fleeted, old = Math.max(0, ...x.clusters.map(c => world.everywhereAge(c.name))),
+  const everywhere = world.fleeted, { sum: fromAll, age: old } = world.everywhereOf(x.clusters),
     by_hand = siteDial(x), members = world.members().filter(m => m.site === x.name);
   const heard = m => m.state || 'live', tone = { live: 'up', leaving: 'draining', silent: 'stale', unknown: 'idle' };
   return html`${tabs('sites', all.slice(0, 24).map(y => [y.name, world.siteState(y)]), x.name)}
     <section class="pagehead"><div><h1>${mark(by_hand < 100 && st === 'up' ? 'dialled' : st, 22)}${x.name}</h1>
       <p class="vsub">${sentence(x)}</p></div>${siteActs(x, act)}</section>
     <div class="kpis">${kpi('From here', num(sum(c => world.rate(c.name))), '/s', 'by this proxy')}
-      ${everywhere ? kpi('All sites', num(sum(c => world.everywhere(c.name) || 0)), '/s',
-        old ? `a part is ${ago(old)} old` : 'as the fleet reports') : null}
+      ${everywhere ? kpi('All sites', num(fromAll), '/s',
+        old ? `a part is ${ago(old)} old` : 'as the fleet reports', { cls: old ? 'old' : '' }) : null}
       ${kpi('Clusters up', x.clusters.length ? String(up) : '\u2013',
         x.clusters.length ? `of ${x.clusters.length}` : '',
         x.clusters.length ? x.kind : 'none is configured here', { cls: up < x.clusters.length ? 'hot' : '' })}
@@ -105,7 +106,7 @@ export function sites({ arg, query, setQuery, act }) {
     <div class="cols">
       <div class="stack">
       ${x.clusters.length ? html`<${ClusterTable} only=${x} sort=${[by, sort.startsWith('-') ? -1 : 1]}
-        setSort=${([id, d]) => setQuery('sort', id === 'site' ? null : (d < 0 ? '-' : '') + id)} />` : null}
+        setSort=${([id, d]) => setQuery('sort', id === 'site' || (id === 'cluster' && d > 0) ? null : (d < 0 ? '-' : '') + id)} />` : null}
       ${x.here && !everywhere ? null : reported(x)}</div>
     <div class="stack">
       ${section('Proxies', null, members.length ? html`<ul class="mini proxies">

@@ -136,7 +136,8 @@ export function Tide() {
   return html`<div class="tide">
     ${bar([['home', t.home / sum], ['away', t.away / sum], ['lost', t.refused / sum]], 'tidebar')}
     <div class="tidekeys">${cell('home', 'at home', t.home)}${cell('away', 'away', t.away)}
-    ${cell('lost', 'refused', t.refused)}</div></div>`;
+    ${cell('lost', 'refused', t.refused)}${world.one ? html`<span class="one dim">${world.one}</span>` : null}
+    </div></div>`;
 }
 
 // ---------------------------------------------------------------- map
@@ -157,8 +158,8 @@ export function map({ query, setQuery, ask, act }) {
 function Services() {
   const all = world.services,
     shown = all.length > 6
-    ? [...all].sort((a, b) => RANK.indexOf(world.serviceState(a)) - RANK.indexOf(world.serviceState(b))
-    || b.requests_per_s - a.requests_per_s).slice(0, 6) : all;
+    ? [...all].sort((a, b) => RANK.indexOf(world.serviceState(a)) - RANK.indexOf(world.serviceState(b))).slice(0, 6)
+    : all;
   return html`<section class="panel services" aria-label="Services">
     <header><h2>Services</h2><span class="hint">share by cluster</span></header><ul>${shown.map(s => {
     const f = world.figures(s), d = f.demand || 1, st = world.serviceState(s), tone = stateTone(st);
@@ -201,10 +202,16 @@ function course(s, range) {
   return { x: Array.from({ length: n }, (_, i) => end - (n - i) * (told?.step_s || 1)), end, gap: 0, span, own,
     ready: !!told };
 }
+// A view without a name chooses its subject once: the address is that of the subject from then on.
+function settle(view, name, query) {
+  const more = [...query].length ? '?' + query : '';
+  location.replace(`#/${view}/${encodeURIComponent(name)}${more}`);
+}
 export function services({ arg, query, setQuery, act }) {
   if (!world.services.length) return blank('No service is configured.');
   const s = world.services.find(x => x.name === arg[0])
     || [...world.services].sort((a, b) => RANK.indexOf(world.serviceState(a)) - RANK.indexOf(world.serviceState(b)))[0];
+  if (!arg.length) settle('services', s.name, query);
   const f = world.figures(s), st = world.serviceState(s),
     range = ['1h', '24h'].includes(query.get('range')) ? query.get('range') : '10m';
   const { x, end, gap, span, own, ready } = course(s, range), of = k => own[k] || x.map(() => null),
@@ -343,11 +350,12 @@ function sentence(s, f, st) {
 const blank = text => html`<section class="panel blank">${mark('idle', 22)}<p><b>${text}</b></p></section>`;
 
 // ---------------------------------------------------------------- cluster
-export function clusters({ arg, act }) {
+export function clusters({ arg, query, act }) {
   const ord = ['down', 'degraded', 'full', 'stale', 'draining', 'dialled', 'up'];
   if (!world.clusters.length) return blank('No cluster is configured.');
   const c = world.byName.get(arg[0])
     || [...world.clusters].sort((a, b) => ord.indexOf(world.stateOf(a)) - ord.indexOf(world.stateOf(b)))[0];
+  if (!arg.length) settle('clusters', c.name, query);
   const st = world.stateOf(c), own = world.hist.clusters.get(c.name) || {},
     of = k => own[k] || new Array(SPAN).fill(null), set = world.set('clusters', c.name) || {},
     users =
@@ -390,7 +398,7 @@ export function clusters({ arg, act }) {
         c.ceiling ? (c.ceiling < stated ? 'its part of the site\u2019s ceiling' : 'stated ceiling')
         : c.learned_concurrent ? `about ${num(c.learned_concurrent)} at once, learned` : 'no stated ceiling')}
         ${kpi('Requests', num(world.rate(c.name)), '/s',
-        world.everywhere(c.name) === null ? 'from this proxy' : `${num(world.everywhere(c.name))}/s from all sites`)}
+        world.everywhere(c.name) === null ? 'from this proxy' : html`from this proxy; ${fromAll(c)}`)}
         ${kpi('Success', c.success_ratio === null ? '\u2013' : success(c.success_ratio), '',
         c.success_ratio === null ? 'no exchange yet' : 'of its exchanges')}</div>
     <div class="cols"><div class="stack">
@@ -459,6 +467,12 @@ export function clusters({ arg, act }) {
         c.awaits_undrain || c.held_for_s ? 'tx-hand' : ''],
         ['environment', c.environment]]))}
     </div></div>`;
+}
+// Requests/s from all sites; grey with its age where a site that is not heard is part of the sum.
+function fromAll(c) {
+  const { sum, age } = world.everywhereOf([c]);
+  return html`<span class=${age ? 'tx-none' : ''}>${num(sum)}/s from all sites${age ? `, a part ${ago(age)} old`
+    : ''}</span>`;
 }
 // The last failure of an endpoint in words, and how long ago it was: an old one is quiet.
 function lastError(e) {
@@ -561,7 +575,7 @@ export function cost({ query, setQuery }) {
     return [q.name, p ? `${usd(p.gib)} a GiB, ${usd(p.million)} a million` : 'nothing']; });
   const bill = world.costs(), paid = (bill?.services || []).flatMap(s =>
     s.clusters.filter(c => c.requests > 0 || c.bytes > 0).map(c => ({ s, c })));
-  return html`<section class="pagehead"><div><h1><span class="num">${usd(t.usd)}</span><small> an hour now</small></h1>
+  return html`<section class="pagehead"><div><h1><span class="num">${usd(t.usd)}</span><small> an hour now${world.one ? `, by ${world.one}` : ''}</small></h1>
     <p class="vsub">
     ${t.away > 0.5
     ? `${rate(t.away)} are served away from home. ${t.usd > 0

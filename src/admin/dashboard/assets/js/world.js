@@ -158,6 +158,11 @@ class World {
   // How many proxies of a site report, and the age of the oldest report in seconds. Without a fleet: this one alone.
   proxies(site) {
     const since = this.fleetHeard ? (performance.now() - this.fleetHeard) / 1000 : 0;
+    const told = site === this.site ? null : this.remote(site);
+    // The report of another site counts all of its proxies; this proxy asks two of them at most.
+    if (told && typeof told.members === 'number') return {
+      heard: told.live !== false && since < 10 ? told.members : 0, all: Math.max(told.members, told.expected || 0),
+      age: Math.max(1, Math.round((told.age_s || 0) + since)), never: false };
     const own = this.members().filter(m => m.site === site);
     if (!own.length) return site === this.site
       ? { heard: 1, all: 1, age: Math.max(1, Math.round(this.age)), alone: !this.members().length } : null;
@@ -173,6 +178,9 @@ class World {
   // Seconds since a site was last heard; 0 while it is heard, and in the first seconds of a conversation.
   siteAge(site) { if (site === this.site) return 0; const p = this.proxies(site);
     return p && !p.heard && !(p.never && p.age < 6) ? p.age : 0; }
+  // "this proxy, 1 of 3", where the site has more than this one: whose figures they are.
+  get one() { const p = this.status ? this.proxies(this.site) : null;
+    return p && p.all > 1 ? `this proxy, 1 of ${p.all}` : null; }
   // Whether other proxies or sites are known at all.
   get fleeted() {
     return Array.isArray(this.fleet?.sites) && (this.fleet.sites.length > 1 || this.members().length > 1); }
@@ -194,6 +202,12 @@ class World {
     if (this.fleeted) for (const x of this.fleet.sites) if ((x.clusters || []).some(counts)) age =
       Math.max(age, this.siteAge(x.site));
     return age;
+  }
+
+  // The same for several clusters: the sum, and the age of its oldest part that is not heard now, else 0.
+  everywhereOf(clusters) {
+    return { sum: clusters.reduce((a, c) => a + (this.everywhere(c.name) || 0), 0),
+      age: Math.max(0, ...clusters.map(c => this.everywhereAge(c.name))) };
   }
 
   sites() {
@@ -279,7 +293,10 @@ class World {
     this.wall - this.events[i].t); return null; }
   // The settings of a service, cluster or site, as configured.
   set(kind, name) { return this.config?.[kind]?.[name] ?? null; }
-  budget(name) { const b = this.set('services', name)?.budget;
+  // What this proxy may spend: its part at present where the proxies of the site share the budget.
+  budget(name) { const part = this.services.find(s => s.name === name)?.budget_usd_per_h;
+    if (part !== undefined) return part;
+    const b = this.set('services', name)?.budget;
     return b && b.usd_per_hour ? b.usd_per_hour * (b.share ?? 1) : null; }
   price(c) { const p = this.set('clusters', c)?.cost;
     return p ? { gib: p.per_gib || 0, million: p.per_million_requests || 0 } : { gib: 0, million: 0 }; }
