@@ -39,10 +39,13 @@ bench: target/.tools-bench
 	$(CARGO) build --release --locked --features compression --bin tidegate
 	$(CARGO) bench --locked --features compression --bench wire -- $(ARGS)
 
-# The dashboard in Debian's Chromium, with a picture of every view, wide and narrow, light and dark, in target/screens.
+# The dashboard in Debian's Chromium, with a picture of every view, wide and narrow, light and dark, in target/screens; and
+# what viewers cost.
 dashboard-test: target/.tools-dashboard
 	$(CARGO) build --locked --all-features
 	cd tests/dashboard && DASHBOARD_LONG=1 node --test --test-concurrency=1
+	$(CARGO) build --release --locked --features compression --bin tidegate
+	TIDEGATE=target/release/tidegate node tests/dashboard/cost.mjs
 
 # What outages, reloads and upgrades cost under load: the long form, with its times gated.
 chaos: target/.tools-test

@@ -174,6 +174,21 @@ fn in_an_overload_a_proxy_without_reports_holds_the_queue_short() {
     assert!(inferred < 1.07 * reported, "{inferred} ms instead of {reported} ms");
 }
 
+/// The gate of the benchmark is 3 % over more seeds and the whole time.
+#[test]
+fn with_a_fleet_requests_take_no_longer_than_with_reports() {
+    for name in ["S9-fleet", "S12-fleet"] {
+        let mean = |reports: bool| {
+            let mut spec = short(&scenario::named(name).unwrap(), 25.0, reports);
+            spec.fleet = !reports;
+            let means = (1..=4).map(|seed| run(&spec, "tidegate", seed).between(0.0, 25.0).mean);
+            means.sum::<f64>() / 4.0
+        };
+        let (fleet, reported) = (mean(false), mean(true));
+        assert!(fleet < 1.08 * reported, "{name}: {fleet} ms instead of {reported} ms");
+    }
+}
+
 #[test]
 fn the_engine_meets_the_gates_of_the_small_world() {
     let mut missed = Vec::new();

@@ -414,9 +414,14 @@ test('twenty sites of fifty clusters take less than 50 ms a frame', { timeout: 6
   await page.evaluate(() => window.tidegate.stop());
   const frames = [];
   for (let second = 0; second < 12; second++) {
-    await page.evaluate(s => { window.tidegate.snapshot(s); }, generated(20, 50, second));
-    await page.waitForTimeout(150);
-    frames.push(await page.evaluate(() => window.tidegate.frame));
+    // From the snapshot to a page that is laid out: what a frame costs before it is painted.
+    frames.push(await page.evaluate(made => new Promise(done => {
+      let begun = 0;
+      requestAnimationFrame(() => { begun = performance.now(); });
+      window.tidegate.snapshot(made);
+      requestAnimationFrame(() => { document.body.getBoundingClientRect(); done(performance.now() - begun); });
+    }), generated(20, 50, second)));
+    await page.waitForTimeout(100);
   }
   frames.sort((a, b) => a - b);
   const median = frames[Math.floor(frames.length / 2)];
