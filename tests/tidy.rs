@@ -66,7 +66,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that are crates of their own, with `crate::` for themselves.
-const MEMBERS: &[&str] = &["decision", "http", "sim"];
+const MEMBERS: &[&str] =
+    &["decision", "http", "os", "policy", "proxy", "shared", "sim", "telemetry", "tls"];
 
 /// The modules within `proxy::l7`, from the client's side to the cluster's, and those that each may name. The other
 /// files of `l7` are the lowest layer and import none of these modules.
@@ -249,7 +250,8 @@ fn the_modules_of_l7_import_in_one_direction() {
     for source in sources().iter().filter(|source| source.room == "proxy") {
         let path = source.path.display();
         let Ok(within) = source.path.strip_prefix(&l7) else {
-            if source.code.contains("l7::") {
+            // The thread passes accepted connections to `l7`.
+            if source.code.contains("l7::") && !source.path.ends_with("worker_thread.rs") {
                 broken.push(format!("{path}: the rest of `proxy` may not know `l7`"));
             }
             continue;

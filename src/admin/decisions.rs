@@ -1,6 +1,6 @@
 //! `/api/v1/decisions` and `/api/v1/why`: the last decisions, and why one request went where it went.
 //!
-//! Workers offer exchanges by a short queue ([`crate::shared::decision`]), and [`keep`] takes at most a hundred a second
+//! Workers offer exchanges by a short queue ([`crate::shared::decided`]), and [`keep`] takes at most a hundred a second
 //! from that queue. So below a hundred exchanges a second every exchange is kept. Above, the exchanges are sampled: those
 //! whose decision a trusted client requested come first, then those that were refused or went beyond the nearest
 //! cluster, then the others.
@@ -278,7 +278,7 @@ mod tests {
     use crate::config::load;
     use crate::decision::index::EndpointIndex;
     use crate::decision::plan::{ClusterIndex, ListenerIndex};
-    use crate::shared::decision::{DECISIONS_WAITING, Urgency, may_record};
+    use crate::shared::decided::{DECISIONS_WAITING, Urgency, may_record};
 
     fn view() -> Arc<View> {
         let text = "listeners: { web: { address: 127.0.0.1:0, protocol: http, service: shop } }\n\

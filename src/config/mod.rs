@@ -16,6 +16,8 @@ mod compiler;
 mod compression;
 mod cors;
 pub mod difference;
+#[cfg(test)]
+mod divided;
 pub mod documents;
 mod effective;
 pub mod endpoints;

@@ -476,8 +476,8 @@ fn written(result: Result<io::Result<usize>, Late>, sent: &Cell<u64>) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::Deadlines;
     use crate::os::stream::Stream;
-    use crate::proxy::deadline::Deadlines;
     use std::rc::Rc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

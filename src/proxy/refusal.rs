@@ -1,23 +1,6 @@
-//! The proxy's refusals: conversion from the refusals of the policies, and reason phrases.
+//! The proxy's refusals, and their reason phrases.
 
 pub use crate::decision::refusal::Refusal;
-
-impl From<&crate::policy::Refused> for Refusal {
-    fn from(why: &crate::policy::Refused) -> Refusal {
-        use crate::policy::Refused;
-        match why {
-            Refused::Forbidden => Refusal::Forbidden,
-            Refused::Rate(_) => Refusal::RateLimited,
-            Refused::Unauthorized(_) => Refusal::Unauthorized,
-            Refused::Full => Refusal::Overloaded,
-            Refused::Unavailable => Refusal::UpstreamConnect,
-            Refused::Response(denial) if denial.status == 401 || denial.status < 400 => {
-                Refusal::Unauthorized
-            }
-            Refused::Response(_) => Refusal::Forbidden,
-        }
-    }
-}
 
 /// The reason phrase of a status that the proxy sends itself.
 #[must_use]

@@ -3,7 +3,7 @@
 use crate::decision::assess::Event;
 use crate::decision::plan::Plan;
 use crate::os::process;
-use crate::shared::decision::DECISIONS_WAITING;
+use crate::shared::decided::DECISIONS_WAITING;
 use crate::shared::trace::TRACES_WAITING;
 use crate::shared::{Activity, Decision, Shared, Slots, Trace, View};
 use crate::telemetry::cells::Registry;

@@ -22,7 +22,6 @@ mod signals;
 mod sockets;
 mod status;
 mod upgrade;
-pub mod worker;
 
 pub use crate::os::process::use_small_pages;
 pub use run::{Options, Running, StartError, run, start};

@@ -1,11 +1,11 @@
 //! Listening sockets: bound for a plan, passed to the workers, and stopped when the plan no longer contains them.
 
-use super::worker;
 use crate::config::Problem;
 use crate::config::error::Position;
 use crate::decision::plan::{Address, BindKey, Plan, Transport};
 use crate::os::inherit::Inherited;
 use crate::os::listen;
+use crate::proxy::worker_thread as worker;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::time::Duration;

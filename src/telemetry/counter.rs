@@ -83,13 +83,13 @@ impl<E: Variants> PerVariant<E> {
 /// Implements [`Variants`] for enums that have an `ALL` in the order of declaration and a `label`.
 macro_rules! variants {
     ($($name:ident),* $(,)?) => {$(
-        impl $crate::telemetry::counter::Variants for $name {
-            type Counts = [$crate::telemetry::counter::Count; $name::ALL.len()];
+        impl $crate::counter::Variants for $name {
+            type Counts = [$crate::counter::Count; $name::ALL.len()];
 
             const ALL: &'static [Self] = $name::ALL;
 
             fn zero() -> Self::Counts {
-                std::array::from_fn(|_| $crate::telemetry::counter::Count::default())
+                std::array::from_fn(|_| $crate::counter::Count::default())
             }
 
             fn index(self) -> usize {

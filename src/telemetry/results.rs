@@ -116,7 +116,7 @@ impl StatusClass {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::counter::{PerVariant, Variants};
+    use crate::counter::{PerVariant, Variants};
 
     /// Each variant has its own counter, and its own label.
     fn check<E: Variants + PartialEq>() {

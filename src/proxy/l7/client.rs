@@ -3,13 +3,13 @@
 //! The request is read and the response is written at the same time, so a client can be split into its two
 //! directions, which are independent of the protocol.
 
+use crate::body::Broken;
+use crate::buffer;
 use crate::http::Framing;
 use crate::http::forward::Edits;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
 use crate::os::pipe::Pipe;
-use crate::proxy::body::Broken;
-use crate::proxy::buffer;
 use std::io;
 use std::time::Duration;
 

@@ -8,13 +8,13 @@ use crate::http::forward::ClientCert;
 use crate::http::hops;
 use crate::http::request::RequestHead;
 use crate::http::{Framing, Limits};
+use crate::listener_terms::ListenerTerms;
 use crate::os::clock;
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
-use crate::proxy::listener_terms::ListenerTerms;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::Worker;
+use crate::refusal::Refusal;
 use crate::shared::View;
+use crate::worker::Worker;
 use std::net::IpAddr;
 use std::rc::Rc;
 

@@ -1,6 +1,6 @@
 //! Bytes that HTTP/2 flow control allows on a stream, on either side of the proxy.
 
-use crate::proxy::body::Backpressure;
+use crate::body::Backpressure;
 use bytes::Bytes;
 use h2::SendStream;
 use std::io;

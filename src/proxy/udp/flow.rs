@@ -1,5 +1,6 @@
 //! A UDP flow: one client's datagrams to one endpoint, and their answers.
 
+use crate::admission::Admitted;
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::plan::ClassIndex;
@@ -8,13 +9,12 @@ use crate::os::clock;
 use crate::os::datagram::{Datagrams, Run};
 use crate::os::line_meter::LineMeter;
 use crate::policy::Seat;
-use crate::proxy::admission::Admitted;
-use crate::proxy::selection::InFlight;
-use crate::proxy::worker::{Cells, Worker};
+use crate::selection::InFlight;
 use crate::shared::{Counted, Meter, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::cells::{ExchangeCells, ListenerCells};
 use crate::telemetry::results::StatusClass;
+use crate::worker::{Cells, Worker};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -5,11 +5,11 @@
 
 use super::leaving::{Leaving, Rest};
 use super::pool::Key;
+use crate::coalesce::coalesced;
 use crate::decision::units::Timestamp;
 use crate::os::clock;
 use crate::os::stream::Stream;
-use crate::proxy::coalesce::coalesced;
-use crate::proxy::ping::unanswered;
+use crate::ping::unanswered;
 use crate::shared::Counted;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};

@@ -1,13 +1,13 @@
 //! Idle connections of one worker, keyed by endpoint, checked when taken and when returned.
 
+use crate::buffer::Buffer;
+use crate::deadline::Watch;
 use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{Cluster, ClusterIndex, SendProxy};
 use crate::decision::signal::State;
 use crate::decision::units::Timestamp;
 use crate::os::stream::Stream;
 use crate::os::turn::{self, Turn};
-use crate::proxy::buffer::Buffer;
-use crate::proxy::deadline::Watch;
 use crate::shared::{Counted, For, Held, View};
 use rustc_hash::FxHashMap;
 use std::time::Duration;

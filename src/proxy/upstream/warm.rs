@@ -6,8 +6,8 @@ use super::multiplexed;
 use super::pool::secured;
 use crate::decision::index::EndpointIndex;
 use crate::decision::plan::{ClusterIndex, SendProxy};
-use crate::proxy::worker::{Viewed, Worker};
 use crate::tls::client::Speaks;
+use crate::worker::{Viewed, Worker};
 use std::rc::Rc;
 use std::time::Duration;
 

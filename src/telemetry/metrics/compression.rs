@@ -2,10 +2,10 @@
 
 use super::families::{Families, counter};
 use super::scrape::Scrape;
+use crate::cells::CompressionCells;
+use crate::counter::PerVariant;
 use crate::decision::compression::Algorithm;
 use crate::decision::plan::Plan;
-use crate::telemetry::cells::CompressionCells;
-use crate::telemetry::counter::PerVariant;
 use prometheus::proto::MetricType;
 
 pub(super) fn compression(families: &mut Families, scrape: &Scrape<'_>) {

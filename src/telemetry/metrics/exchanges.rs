@@ -1,10 +1,10 @@
 //! Metrics of exchanges: statuses, durations, decisions, retries, hedges.
 
 use super::families::{CLUSTER, Families, counter, histogram};
+use crate::cells::{ExchangeCells, ExchangeLabels, Spans};
+use crate::counter::{PerVariant, Variants};
 use crate::decision::permit::Reason;
 use crate::decision::plan::Plan;
-use crate::telemetry::cells::{ExchangeCells, ExchangeLabels, Spans};
-use crate::telemetry::counter::{PerVariant, Variants};
 use prometheus::proto::{Metric, MetricType};
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Families of series, with the constructors of their kinds.
 
-use crate::telemetry::cells::{BOUNDS, SpanTotals};
+use crate::cells::{BOUNDS, SpanTotals};
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };

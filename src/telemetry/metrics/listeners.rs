@@ -2,7 +2,7 @@
 
 use super::families::{Families, counter, gauge};
 use super::scrape::Scrape;
-use crate::telemetry::counter::{Count, PerVariant, Variants};
+use crate::counter::{Count, PerVariant, Variants};
 use prometheus::proto::{Metric, MetricType};
 use std::iter;
 

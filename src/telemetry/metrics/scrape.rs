@@ -1,10 +1,10 @@
 //! The input of a scrape: the workers' cells, the view in force, figures of the process.
 
+use crate::cells::{Registry, SpanTotals};
 use crate::decision::index::Table;
 use crate::decision::plan::{ClusterIndex, Plan};
 use crate::decision::scaling::WebhookFigures;
 use crate::decision::signal::Signals;
-use crate::telemetry::cells::{Registry, SpanTotals};
 use std::collections::BTreeMap;
 
 /// Input of a scrape.

@@ -11,8 +11,8 @@ use crate::decision::plan::{Affinity, Secret};
 use crate::decision::signal::EndpointSignals;
 use crate::decision::units::{hash, mix};
 use crate::http::request::RequestHead;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::selection::Stay;
+use crate::l7::connection_info::ConnectionInfo;
+use crate::selection::Stay;
 use aws_lc_rs::cipher::{
     AES_128, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
 };

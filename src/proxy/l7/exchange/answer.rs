@@ -11,11 +11,11 @@ use crate::http::field::Role;
 use crate::http::forward;
 use crate::http::grpc;
 use crate::http::request::RequestHead;
-use crate::proxy::l7::client::{Client, Local, Response};
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::Worker;
+use crate::l7::client::{Client, Local, Response};
+use crate::l7::connection_info::ConnectionInfo;
+use crate::refusal::Refusal;
 use crate::shared::View;
+use crate::worker::Worker;
 
 /// Where an answer is made: the worker, the view of the exchange, and the client's connection.
 pub type Place<'a> = (&'a Worker, &'a View, &'a ConnectionInfo);

@@ -14,11 +14,11 @@ use crate::decision::plan::ClassIndex;
 use crate::decision::retry::Kind;
 use crate::decision::units::Timestamp;
 use crate::http::forward::Edits;
-use crate::proxy::selection::Selection;
-use crate::proxy::upstream::connect::UpstreamConnection;
-use crate::proxy::upstream::pool::Connection;
-use crate::proxy::worker::Worker;
+use crate::selection::Selection;
 use crate::shared::View;
+use crate::upstream::connect::UpstreamConnection;
+use crate::upstream::pool::Connection;
+use crate::worker::Worker;
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -10,15 +10,15 @@
 use super::attempt::Attempt;
 use crate::decision::compression::{self, Algorithm, Compression};
 use crate::decision::units::Timestamp;
+use crate::encoder::Encoder;
 use crate::http::Framing;
 use crate::http::field::Field;
 use crate::http::request::RequestHead;
 use crate::http::response::ResponseHead;
+use crate::l7::client::{Local, Reply, Response, Sent};
 use crate::os::clock;
-use crate::proxy::encoder::Encoder;
-use crate::proxy::l7::client::{Local, Reply, Response, Sent};
-use crate::proxy::worker::Cells;
 use crate::telemetry::cells::CompressionCells;
+use crate::worker::Cells;
 use std::io;
 use std::time::Duration;
 

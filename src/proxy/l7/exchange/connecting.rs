@@ -11,17 +11,17 @@ use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::plan::{ClassIndex, ClusterIndex, QUEUE_MAX, SendProxy};
 use crate::decision::retry::Kind;
+use crate::l7::client::{Client, RequestBody};
 use crate::os::proxy_header::Origin;
-use crate::proxy::l7::client::{Client, RequestBody};
-use crate::proxy::refusal::Refusal;
-use crate::proxy::selection::{Selection, select};
-use crate::proxy::upstream::connect::{
+use crate::refusal::Refusal;
+use crate::selection::{Selection, select};
+use crate::shared::{Held, View};
+use crate::tls::client::Speaks;
+use crate::upstream::connect::{
     Available, NoConnection, UpstreamConnection, Wanted, connection, idle_connection, patience,
     wait_for_connection,
 };
-use crate::proxy::worker::Worker;
-use crate::shared::{Held, View};
-use crate::tls::client::Speaks;
+use crate::worker::Worker;
 use std::future::Future;
 use std::time::Duration;
 

@@ -10,12 +10,12 @@ use crate::decision::route::Route;
 use crate::decision::terms::Terms;
 use crate::decision::units::Timestamp;
 use crate::http::request::RequestHead;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::selection::{Reach, Selection, Tried};
-use crate::proxy::upstream::connect::Available;
-use crate::proxy::worker::Worker;
+use crate::l7::connection_info::ConnectionInfo;
+use crate::refusal::Refusal;
+use crate::selection::{Reach, Selection, Tried};
 use crate::shared::View;
+use crate::upstream::connect::Available;
+use crate::worker::Worker;
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use super::answer::{self, Place};
 use super::record::Record;
 use crate::decision::cors::Cors;
 use crate::http::request::RequestHead;
-use crate::proxy::l7::client::Client;
+use crate::l7::client::Client;
 
 /// The lines that the response to this request gets.
 pub(super) fn lines(cors: &Cors, head: &RequestHead) -> Vec<u8> {

@@ -19,6 +19,7 @@ use super::rewrite;
 use super::route_query::Asked;
 use super::trace;
 use super::upload::ReadWhole;
+use crate::deadline::ENDLESS;
 use crate::decision::acme::HTTP_PATH;
 use crate::decision::plan::ClassIndex;
 use crate::decision::route::{Action, Route, RouteQuery, Unrouted};
@@ -27,14 +28,13 @@ use crate::decision::terms::Destination;
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::{Underscores, grpc};
-use crate::proxy::deadline::ENDLESS;
-use crate::proxy::l7::client::Client;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::selection::Reach;
-use crate::proxy::worker::Worker;
+use crate::l7::client::Client;
+use crate::l7::connection_info::ConnectionInfo;
+use crate::refusal::Refusal;
+use crate::selection::Reach;
 use crate::shared::View;
 use crate::telemetry::results::Aborted;
+use crate::worker::Worker;
 use std::time::Duration;
 
 /// Serves one exchange. Every early return is a [`Failure`].

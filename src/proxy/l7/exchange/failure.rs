@@ -10,7 +10,7 @@
 use crate::decision::health::Cause;
 use crate::decision::refusal;
 use crate::decision::retry::Kind;
-use crate::proxy::refusal::Refusal;
+use crate::refusal::Refusal;
 
 /// A failure of an exchange, or of one attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -8,16 +8,16 @@
 //! Whether a hedge is sent: `decision::retry` has the budget, `forward` selects the endpoints.
 
 use super::record::InSlot;
+use crate::body::Source;
+use crate::deadline::ENDLESS;
 use crate::decision::assess::Event;
 use crate::decision::health::Cause;
 use crate::decision::units::Timestamp;
-use crate::proxy::body::Source;
-use crate::proxy::deadline::ENDLESS;
-use crate::proxy::l7::outbound::{Http2In, Incoming};
-use crate::proxy::selection::Selection;
-use crate::proxy::upstream::pool::Connection;
-use crate::proxy::worker::Worker;
+use crate::l7::outbound::{Http2In, Incoming};
+use crate::selection::Selection;
 use crate::shared::View;
+use crate::upstream::pool::Connection;
+use crate::worker::Worker;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;

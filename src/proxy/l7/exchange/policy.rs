@@ -5,9 +5,9 @@ use super::record::Record;
 use crate::decision::policy::PolicyIndex;
 use crate::http::field::{Field, Role};
 use crate::http::request::RequestHead;
+use crate::l7::connection_info::ConnectionInfo;
 use crate::policy::{PolicyRequest, Refused};
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::refusal::Refusal;
+use crate::refusal::Refusal;
 use crate::shared::View;
 
 /// Checks a request against all of these policies; the record holds the permits until the record is dropped.

@@ -9,21 +9,21 @@ use crate::decision::signal::Why;
 use crate::decision::units::Timestamp;
 use crate::http::forward;
 use crate::http::request::RequestHead;
+use crate::l7::client::{Client, Sent};
+use crate::l7::connection_info::ConnectionInfo;
 use crate::os::clock;
 use crate::policy::DenialResponse;
 use crate::policy::seats::Taken;
-use crate::proxy::l7::client::{Client, Sent};
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::rejected::rejected;
-use crate::proxy::selection::Selection;
-use crate::proxy::withheld;
-use crate::proxy::worker::Worker;
-use crate::shared::decision::{self, Decision, Urgency};
+use crate::refusal::Refusal;
+use crate::rejected::rejected;
+use crate::selection::Selection;
+use crate::shared::decided::{self, Decision, Urgency};
 use crate::shared::{Ring, Slot, Ticket, View};
 use crate::telemetry::access_log::{Line, milliseconds};
 use crate::telemetry::counter::{Count, PerVariant};
 use crate::telemetry::results::{Aborted, HedgeResult, RetryResult, StatusClass};
+use crate::withheld;
+use crate::worker::Worker;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,7 +239,7 @@ impl Record {
             (None, Some((.., Why::Nearest | Why::Only | Why::Affinity))) => Urgency::Usual,
             (Some(_), _) | (None, Some(_)) => Urgency::Unusual,
         };
-        if !decision::may_record(&worker.shared.decisions, urgency) {
+        if !decided::may_record(&worker.shared.decisions, urgency) {
             return;
         }
         let head = client.head();

@@ -3,17 +3,17 @@
 use super::record::Record;
 use super::trace::{self, Trace};
 use super::variables::edits_with;
+use crate::buffer::lend_scratch;
 use crate::decision::edits;
 use crate::decision::plan::{ClassIndex, HostPolicy, Reports};
 use crate::decision::units::Dice;
 use crate::http::forward::{self, ClientCert, Edits, RequestContext};
 use crate::http::request::RequestHead;
 use crate::http::trace_parent::{self, TraceParent, hex};
-use crate::proxy::buffer::lend_scratch;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::selection::Selection;
-use crate::proxy::worker::Worker;
+use crate::l7::connection_info::ConnectionInfo;
+use crate::selection::Selection;
 use crate::shared::View;
+use crate::worker::Worker;
 use std::borrow::Cow;
 
 /// The ids of a request, used unless a trusted client sent its own.

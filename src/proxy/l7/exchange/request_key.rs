@@ -5,7 +5,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::strata;
 use crate::decision::units::{hash, mix};
 use crate::http::request::RequestHead;
-use crate::proxy::l7::connection_info::ConnectionInfo;
+use crate::l7::connection_info::ConnectionInfo;
 use std::hash::Hasher;
 
 /// Path segments that distinguish kinds of requests: later segments are mostly names or numbers.

@@ -5,7 +5,7 @@ use crate::decision::rewrite::Rewrite;
 use crate::http::request::RequestHead;
 use crate::http::target::Target;
 use crate::http::{EncodedSlash, Slashes};
-use crate::proxy::refusal::Refusal;
+use crate::refusal::Refusal;
 use crate::shared::violation;
 
 /// Bytes of a rewritten target, at most.

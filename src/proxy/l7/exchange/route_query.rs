@@ -3,7 +3,7 @@
 use super::variables::scheme;
 use crate::decision::matching::RequestFacts;
 use crate::http::request::RequestHead;
-use crate::proxy::l7::connection_info::ConnectionInfo;
+use crate::l7::connection_info::ConnectionInfo;
 use std::net::IpAddr;
 
 /// A request head, and the connection that it came by.

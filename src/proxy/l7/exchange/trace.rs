@@ -17,13 +17,13 @@ use crate::decision::units::{Dice, Timestamp};
 use crate::http::field::Role;
 use crate::http::request::RequestHead;
 use crate::http::trace_parent::{TraceParent, believed};
+use crate::l7::client::Client;
+use crate::l7::connection_info::ConnectionInfo;
 use crate::os::clock;
-use crate::proxy::l7::client::Client;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::rejected::rejected;
-use crate::proxy::worker::Worker;
+use crate::rejected::rejected;
 use crate::shared::View;
 use crate::shared::trace::{self, AttemptSpan, DecisionSpan, ExchangeSpan, Subject, Timing};
+use crate::worker::Worker;
 
 /// The most attempts of an exchange that have spans.
 const STEPS_MAX: usize = 16;

@@ -4,15 +4,15 @@
 
 use super::failure::Failure;
 use super::record::InSlot;
+use crate::body::Broken;
 use crate::decision::units::Timestamp;
 use crate::http::Framing;
 use crate::http::forward::Edits;
 use crate::http::request::RequestHead;
-use crate::proxy::body::Broken;
-use crate::proxy::l7::client::RequestBody;
-use crate::proxy::l7::outbound::Outgoing;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::Worker;
+use crate::l7::client::RequestBody;
+use crate::l7::outbound::Outgoing;
+use crate::refusal::Refusal;
+use crate::worker::Worker;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;

@@ -11,8 +11,8 @@ use crate::http::field::{Field, Role};
 use crate::http::forward::{self, Edits};
 use crate::http::hops;
 use crate::http::request::RequestHead;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::refusal::Refusal;
+use crate::l7::connection_info::ConnectionInfo;
+use crate::refusal::Refusal;
 use crate::shared::View;
 use crate::tls::client_cert;
 

@@ -1,6 +1,6 @@
 //! The minimum rate of a request body, so that a slow client cannot hold an exchange forever.
 
-use crate::proxy::body::Broken;
+use crate::body::Broken;
 use std::time::Duration;
 
 /// The window over which a body's rate is measured.

@@ -1,10 +1,10 @@
 //! The request body of an HTTP/1 client.
 
 use super::body_rate::{RATE_SLICE, Rate};
+use crate::body::{self, Broken, Piece, Rest, Source};
 use crate::http::trailers;
+use crate::l7::client::RequestBody;
 use crate::os::clock;
-use crate::proxy::body::{self, Broken, Piece, Rest, Source};
-use crate::proxy::l7::client::RequestBody;
 use std::io;
 use std::time::Duration;
 

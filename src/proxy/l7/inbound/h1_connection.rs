@@ -2,20 +2,20 @@
 
 use super::h1::{H1, NoRequest};
 use super::h2_connection;
+use crate::accept::Accepted;
+use crate::boxed::boxed;
 use crate::decision::plan::ListenerIndex;
 use crate::http::request::RequestHead;
-use crate::proxy::accept::Accepted;
-use crate::proxy::boxed::boxed;
-use crate::proxy::l7::client::{Client, Local};
-use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
-use crate::proxy::l7::exchange::answer::{self, plain_refusal, presented};
-use crate::proxy::l7::exchange::entry;
-use crate::proxy::l7::exchange::forward::{After, Upgraded};
-use crate::proxy::l7::exchange::record::Record;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::tunnel::{Patience, carry};
-use crate::proxy::worker::{Viewed, Worker};
+use crate::l7::client::{Client, Local};
+use crate::l7::connection_info::{ConnectionInfo, keep_up};
+use crate::l7::exchange::answer::{self, plain_refusal, presented};
+use crate::l7::exchange::entry;
+use crate::l7::exchange::forward::{After, Upgraded};
+use crate::l7::exchange::record::Record;
+use crate::refusal::Refusal;
 use crate::shared::{Scarcity, violation};
+use crate::tunnel::{Patience, carry};
+use crate::worker::{Viewed, Worker};
 use std::rc::Rc;
 
 /// Serves one accepted connection of an http listener. An `async` block, because an `async fn` would store

@@ -1,12 +1,12 @@
 //! The response to an HTTP/1 client.
 
+use crate::body::Sink;
 use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, Version};
+use crate::l7::client::{Local, Reply, Response, Sent};
 use crate::os::pipe::Pipe;
-use crate::proxy::body::Sink;
-use crate::proxy::l7::client::{Local, Reply, Response, Sent};
-use crate::proxy::refusal::phrase;
+use crate::refusal::phrase;
 use std::cell::Cell;
 use std::io;
 

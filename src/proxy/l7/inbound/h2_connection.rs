@@ -5,18 +5,18 @@
 
 use super::h2::{H2, StreamParts};
 use super::streams::{self, Account, CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
+use crate::boxed::boxed;
+use crate::buffer::Buffer;
+use crate::coalesce::{Coalesced, Outbox, coalesced};
 use crate::decision::units::Timestamp;
 use crate::http::translate::Tunnel;
+use crate::l7::connection_info::{ConnectionInfo, keep_up};
+use crate::l7::exchange::forward::After;
 use crate::os::stream::Stream;
-use crate::proxy::boxed::boxed;
-use crate::proxy::buffer::Buffer;
-use crate::proxy::coalesce::{Coalesced, Outbox, coalesced};
-use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
-use crate::proxy::l7::exchange::forward::After;
-use crate::proxy::ping::unanswered;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::{Viewed, Worker};
+use crate::ping::unanswered;
+use crate::refusal::Refusal;
 use crate::shared::Scarcity;
+use crate::worker::{Viewed, Worker};
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};

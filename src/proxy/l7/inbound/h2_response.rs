@@ -2,13 +2,13 @@
 
 use super::message;
 use super::streams::Patience;
+use crate::body::Backpressure;
+use crate::buffer;
+use crate::deadline::Watch;
 use crate::http::response::ResponseHead;
 use crate::http::{Framing, translate};
-use crate::proxy::body::Backpressure;
-use crate::proxy::buffer;
-use crate::proxy::deadline::Watch;
-use crate::proxy::l7::client::{Local, Reply, Response, Sent};
-use crate::proxy::l7::h2_capacity::{PIECE, capacity, poll_capacity};
+use crate::l7::client::{Local, Reply, Response, Sent};
+use crate::l7::h2_capacity::{PIECE, capacity, poll_capacity};
 use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;

@@ -2,10 +2,10 @@
 
 use super::h3::{First, H3, Receiver, StreamParts, first};
 use super::streams::{self, Account, Active, StreamRequest};
-use crate::proxy::l7::connection_info::{ConnectionInfo, keep_up};
-use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::{Viewed, Worker};
+use crate::l7::connection_info::{ConnectionInfo, keep_up};
+use crate::refusal::Refusal;
 use crate::shared::Scarcity;
+use crate::worker::{Viewed, Worker};
 use bytes::Bytes;
 use h3::error::{Code, StreamError};
 use h3::server::{Connection, RequestResolver};

@@ -6,15 +6,15 @@
 
 use super::h3_connection;
 use super::streams::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS_MAX};
+use crate::admission::{Admitted, admit, must_wait};
 use crate::decision::plan::{Address, Listener, ListenerIndex, Transport};
+use crate::l7::connection_info::ConnectionInfo;
 use crate::os::proxy_header::Origin;
 use crate::os::secure::Agreed;
-use crate::proxy::admission::{Admitted, admit, must_wait};
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::worker::{Stopped, Viewed, Worker};
 use crate::shared::{Scarcity, View};
 use crate::tls::handshake::Failure;
 use crate::tls::server::Quic;
+use crate::worker::{Stopped, Viewed, Worker};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,

@@ -2,8 +2,8 @@
 //! body.
 
 use super::body_rate::Rate;
+use crate::body::Broken;
 use crate::http::{Underscores, Violation, trailers, translate};
-use crate::proxy::body::Broken;
 use bytes::{Buf, Bytes};
 
 /// The received part of a body, and its limits.

@@ -4,7 +4,7 @@ use crate::http::forward::{self, ResponseContext};
 use crate::http::response::ResponseHead;
 use crate::http::translate::FieldMap;
 use crate::http::{Framing, Version, translate};
-use crate::proxy::l7::client::{Local, Reply};
+use crate::l7::client::{Local, Reply};
 
 /// A response head without its body.
 pub type Head = ::http::Response<()>;

@@ -2,10 +2,10 @@
 
 use super::body_rate::RATE_SLICE;
 use super::intake::Intake;
+use crate::body::Broken;
+use crate::deadline::Watch;
+use crate::l7::client::RequestBody;
 use crate::os::clock;
-use crate::proxy::body::Broken;
-use crate::proxy::deadline::Watch;
-use crate::proxy::l7::client::RequestBody;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -89,7 +89,7 @@ impl<P: Pieces> RequestBody for StreamBody<'_, P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::deadline::Deadlines;
+    use crate::deadline::Deadlines;
     use bytes::Bytes;
     use std::rc::Rc;
 

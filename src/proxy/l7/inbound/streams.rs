@@ -1,20 +1,20 @@
 //! Concurrent exchanges on one connection of HTTP/2 or HTTP/3.
 
+use crate::boxed::boxed;
+use crate::deadline::Watch;
 use crate::decision::plan::ListenerTimeouts;
 use crate::http::request::RequestHead;
 use crate::http::translate::{self, Tunnel, Wrong};
 use crate::http::{Limits, Underscores, grpc};
-use crate::proxy::boxed::boxed;
-use crate::proxy::deadline::Watch;
-use crate::proxy::l7::client::Client;
-use crate::proxy::l7::connection_info::ConnectionInfo;
-use crate::proxy::l7::exchange::answer;
-use crate::proxy::l7::exchange::entry;
-use crate::proxy::l7::exchange::forward::After;
-use crate::proxy::l7::exchange::record::Record;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::worker::{Viewed, Worker};
+use crate::l7::client::Client;
+use crate::l7::connection_info::ConnectionInfo;
+use crate::l7::exchange::answer;
+use crate::l7::exchange::entry;
+use crate::l7::exchange::forward::After;
+use crate::l7::exchange::record::Record;
+use crate::refusal::Refusal;
 use crate::shared::{Scarcity, violation};
+use crate::worker::{Viewed, Worker};
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;

@@ -2,14 +2,14 @@
 
 use super::head::{limits, read_whole, why};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd, wait};
+use crate::body::{self, Piece, Rest, Sink, Source};
+use crate::buffer;
 use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::scan::{Scan, Scanner};
 use crate::http::{Framing, Limits, trailers};
+use crate::l7::client::Response;
 use crate::os::pipe;
-use crate::proxy::body::{self, Piece, Rest, Sink, Source};
-use crate::proxy::buffer;
-use crate::proxy::l7::client::Response;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;

@@ -4,16 +4,16 @@
 
 use super::head::{limits, read_whole};
 use super::{HeldUp, Incoming, NoHead, Outgoing, RelayEnd, wait};
+use crate::body::Backpressure;
+use crate::buffer;
+use crate::deadline::{Late, Watch};
 use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Limits, grpc, trailers, translate};
-use crate::proxy::body::Backpressure;
-use crate::proxy::buffer;
-use crate::proxy::deadline::{Late, Watch};
-use crate::proxy::l7::client::Response;
-use crate::proxy::l7::h2_capacity::{PIECE, capacity, poll_capacity};
-use crate::proxy::upstream::multiplexed::Lease;
+use crate::l7::client::Response;
+use crate::l7::h2_capacity::{PIECE, capacity, poll_capacity};
 use crate::telemetry::counter::Count;
+use crate::upstream::multiplexed::Lease;
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};

@@ -11,12 +11,12 @@ mod head;
 pub use h1::Http1;
 pub use h2::{Http2In, Http2Out};
 
+use crate::buffer;
+use crate::deadline::Watch;
 use crate::http::forward::Edits;
 use crate::http::response::{RequestKind, ResponseHead};
 use crate::http::{Framing, Why};
-use crate::proxy::buffer;
-use crate::proxy::deadline::Watch;
-use crate::proxy::l7::client::Response;
+use crate::l7::client::Response;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};

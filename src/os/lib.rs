@@ -1,5 +1,7 @@
 //! Access to the kernel: time, sockets, cores, figures of the process.
 
+use tidegate_decision as decision;
+
 pub mod clock;
 pub mod cores;
 pub mod datagram;

@@ -4,6 +4,14 @@
 //! All state of a worker belongs to one thread and is shared by `Rc`, without locks. `l7` serves
 //! HTTP, `l4` carries bytes, `upstream` has the connections towards clusters.
 
+use tidegate_decision as decision;
+use tidegate_http as http;
+use tidegate_os as os;
+use tidegate_policy as policy;
+use tidegate_shared as shared;
+use tidegate_telemetry as telemetry;
+use tidegate_tls as tls;
+
 pub mod accept;
 pub mod admission;
 pub mod body;
@@ -31,3 +39,4 @@ pub mod udp;
 pub mod upstream;
 pub mod withheld;
 pub mod worker;
+pub mod worker_thread;

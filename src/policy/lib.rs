@@ -4,6 +4,10 @@
 //! plan, password files, key sets, authorization services. All of it is built when a configuration is checked,
 //! replaced as a whole, and built again when one of its files changes.
 
+use tidegate_decision as decision;
+use tidegate_os as os;
+use tidegate_tls as tls;
+
 pub mod basic;
 pub mod buckets;
 pub mod forward;
@@ -16,6 +20,7 @@ pub mod turns;
 use crate::decision::index::Table;
 use crate::decision::plan::{Plan, Secret};
 use crate::decision::policy::{Auth, Policy, PolicyIndex, Scope};
+use crate::decision::refusal::Refusal;
 use crate::os::clock;
 use std::net::IpAddr;
 use std::path::Path;
@@ -62,6 +67,22 @@ pub enum Refused {
     Unavailable,
     /// The authorization service refused the request with a response of its own.
     Response(Box<DenialResponse>),
+}
+
+impl From<&Refused> for Refusal {
+    fn from(why: &Refused) -> Refusal {
+        match why {
+            Refused::Forbidden => Refusal::Forbidden,
+            Refused::Rate(_) => Refusal::RateLimited,
+            Refused::Unauthorized(_) => Refusal::Unauthorized,
+            Refused::Full => Refusal::Overloaded,
+            Refused::Unavailable => Refusal::UpstreamConnect,
+            Refused::Response(denial) if denial.status == 401 || denial.status < 400 => {
+                Refusal::Unauthorized
+            }
+            Refused::Response(_) => Refusal::Forbidden,
+        }
+    }
 }
 
 /// The authorization service's response to the client.
@@ -296,70 +317,4 @@ pub fn secret(text: &[u8]) -> Secret {
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path)
         .map_err(|error| format!("cannot read `{}`: {error}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::load;
-
-    /// A site of three proxies; the limits of `site` are the site's, those of `own` each proxy's.
-    fn store() -> (Store, [PolicyIndex; 2]) {
-        let peers = [2, 3].map(|port| format!("{{ site: a, url: \"http://127.0.0.1:{port}\" }}"));
-        let limits = |scope: &str| {
-            format!(
-                "clusters: [c], concurrency: 6, concurrency_scope: {scope}, \
-                 rate_limit: {{ requests: 1, per: 1h, burst: 30, key: all, scope: {scope} }}"
-            )
-        };
-        let text = format!(
-            "site: {{ name: a }}\nadmin: {{ address: 127.0.0.1:9901 }}\nfleet: {{ peers: [{}] }}\n\
-             listeners: {{ web: {{ address: 127.0.0.1:0, protocol: http, service: site }} }}\n\
-             services: {{ site: {{ {} }}, own: {{ {} }} }}\nclusters: {{ c: {{ endpoints: [127.0.0.1:1] }} }}\n",
-            peers.join(", "),
-            limits("site"),
-            limits("proxy")
-        );
-        let outcome = load(&text, Path::new("."), &|_| None);
-        let plan = outcome.config.unwrap_or_else(|| panic!("{:?}", outcome.problems)).plan;
-        let of = |name: &str| {
-            let service = plan.services.iter().find(|service| service.name == name);
-            service.and_then(|service| service.policy).unwrap()
-        };
-        (Store::build(&plan).unwrap(), [of("site"), of("own")])
-    }
-
-    /// How many requests pass at once, and how many of them may be open.
-    fn passes(store: &Store, index: PolicyIndex) -> (usize, usize) {
-        let request = PolicyRequest::flow([192, 0, 2, 1].into());
-        let mut seats = Vec::new();
-        let tries = (0..100).map(|_| store.admit(index, &request));
-        let passed = tries.filter(|result| !matches!(result, Err(Refused::Rate(_))));
-        let count = passed.map(|result| seats.extend(result.ok().flatten())).count();
-        (count, seats.len())
-    }
-
-    #[test]
-    fn the_limits_of_a_site_are_divided_from_the_start_and_those_of_a_proxy_never() {
-        let (store, [site, own]) = store();
-        assert_eq!(store.parts(), 3, "until the fleet is heard, all configured proxies serve");
-        assert!(store.is_divided());
-        assert_eq!(passes(&store, site), (10, 2));
-        assert_eq!(passes(&store, own), (30, 6));
-    }
-
-    #[test]
-    fn a_reload_raises_no_limit_before_the_fleet_decides_again() {
-        let ((known, _), (mut fresh, [site, _])) = (store(), store());
-        known.divide(6);
-        fresh.inherit(&known);
-        assert_eq!(fresh.parts(), 6);
-        known.divide(1);
-        let (mut fresh_again, _) = store();
-        fresh_again.inherit(&known);
-        assert_eq!(fresh_again.parts(), 3, "the safe one of both");
-        fresh.divide(0);
-        assert_eq!(fresh.parts(), 1, "never none");
-        assert_eq!(passes(&fresh, site).1, 6);
-    }
 }

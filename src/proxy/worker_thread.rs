@@ -1,17 +1,19 @@
 //! A worker thread: its runtime, its listening sockets, and its periodic tasks.
 
+use crate::accept::{Accepted, accept};
+use crate::admission::{admit, must_wait};
+use crate::deadline::TICK;
 use crate::decision::plan::{Address, BindKey, ListenerIndex, Transport};
+use crate::l4;
+use crate::l7;
 use crate::os::stream::Stream;
 use crate::os::{clock, cores, process, turn};
-use crate::proxy::accept::{Accepted, accept};
-use crate::proxy::admission::{admit, must_wait};
-use crate::proxy::deadline::TICK;
-use crate::proxy::refusal::Refusal;
-use crate::proxy::upstream::warm::warm;
-use crate::proxy::worker::{Stopped, Viewed, Worker};
-use crate::proxy::{l4, l7, udp};
+use crate::refusal::Refusal;
 use crate::shared::{Scarcity, Shared, View};
 use crate::telemetry::access_log::AccessLog;
+use crate::udp;
+use crate::upstream::warm::warm;
+use crate::worker::{Stopped, Viewed, Worker};
 use rustix::net::{SocketFlags, accept_with};
 use socket2::Socket;
 use std::collections::HashMap;

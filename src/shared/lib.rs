@@ -4,13 +4,20 @@
 //! exchange. Samples flow back through single-writer slots, which the control thread sweeps; only
 //! the in-flight gauges have several writers, because a ceiling must hold for the whole process.
 
+use tidegate_decision as decision;
+use tidegate_http as http;
+use tidegate_os as os;
+use tidegate_policy as policy;
+use tidegate_telemetry as telemetry;
+use tidegate_tls as tls;
+
 mod clients;
 
 pub use clients::{Clients, OfClient};
 
-pub mod decision;
+pub mod decided;
 
-pub use decision::Decision;
+pub use decided::Decision;
 
 mod endpoint;
 
@@ -86,7 +93,7 @@ pub struct View {
     /// Certificates and keys for the plan's listeners and clusters.
     pub tls: Arc<Store>,
     /// Rate limits, credentials and other policies of the plan, with their state.
-    pub policies: Arc<crate::policy::Store>,
+    pub policies: Arc<policy::Store>,
     /// The current signals of clusters and classes.
     pub signals: Signals,
     /// Live counters, parallel to the plan's clusters.
@@ -337,7 +344,7 @@ pub struct Shared {
     pub view: Arc<ArcSwap<View>>,
     /// Events for the control thread. When the queue is full, events are shed and counted.
     pub events: mpsc::Sender<Event>,
-    /// Decisions for the admin API. As the queue fills, fewer are recorded: see [`decision::may_record`].
+    /// Decisions for the admin API. As the queue fills, fewer are recorded: see [`decided::may_record`].
     pub decisions: mpsc::Sender<Decision>,
     /// Spans for the exporter. When the queue is full, they are dropped and counted.
     pub traces: mpsc::Sender<Trace>,

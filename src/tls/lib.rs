@@ -6,6 +6,9 @@
 //! # Not here
 //! Sockets (`os`), and the treatment of an authenticated client (`proxy`).
 
+use tidegate_decision as decision;
+use tidegate_os as os;
+
 pub mod certificate;
 pub mod challenges;
 pub mod client;
