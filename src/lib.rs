@@ -28,7 +28,8 @@
 //!   [`server`] is the only module that uses all of them. `tests/tidy.rs` has the table of permitted
 //!   imports.
 //!
-//! [`decision`], [`http`] and [`sim`] are crates of their own.
+//! [`decision`], [`http`], [`os`], [`tls`], [`policy`], [`telemetry`], [`shared`], [`proxy`] and [`sim`] are crates of their own,
+//! members of the workspace; their manifests enforce the table.
 
 pub mod acme;
 pub mod admin;

@@ -37,7 +37,7 @@ struct Subject {
 }
 
 /// The task of a client's connection.
-const CONNECTION: &str = "tidegate::server::worker::begin::{{closure}}";
+const CONNECTION: &str = "tidegate_proxy::worker_thread::begin::{{closure}}";
 
 /// The allowed increase of a count, as a part of its baseline; and the allowed decrease, if it is the same on every machine.
 const TOLERANCE: f64 = 0.03;
