@@ -77,7 +77,7 @@ fuzz: target/.tools-fuzz
 		RUSTC_BOOTSTRAP=1 cargo fuzz run $$as $$target corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
 
 # Packages in target/package: static binary, debug file, .deb, tarball, the image's root file system, SBOM, checksums.
-# Prints the size and the time to readiness, and fails above 28.5 MB or 100 ms.
+# Prints the size and the time to readiness, and fails above 24 MB or 100 ms.
 FEATURES ?= http3,k8s,nats,otel,acme,compression
 dist: rust target/.tools-dist
 	nice sh config/package/build.sh target/package "$(FEATURES)"

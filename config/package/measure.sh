@@ -5,7 +5,7 @@
 set -eu
 bin=$(realpath "$1")
 SIZE_AIM=20000000
-SIZE_MAX=28500000
+SIZE_MAX=24000000
 READY_MS_MAX=${READY_MS_MAX:-100}
 size=$(stat -c %s "$bin")
 folder=$(mktemp -d)

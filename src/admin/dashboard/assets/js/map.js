@@ -18,6 +18,12 @@ function steady(key, d) {
 // the place of one that is gone stays empty.
 const places = [];
 const placeOf = name => { const at = places.indexOf(name); return at < 0 ? places.push(name) - 1 : at; };
+// The first element of which the figure is greatest.
+function greatest(list, figure) {
+  let most = null, top = -Infinity;
+  for (const x of list) { const v = figure(x); if (v > top) { top = v; most = x; } }
+  return most;
+}
 // Angles of k sites on the right side, from top to bottom; the left side mirrors them.
 function angles(k, slim) {
   if (k === 1) return [slim ? -54 : -17];
@@ -84,14 +90,15 @@ export class SiteMap extends Component {
     && (s.to[name] || 0) > 0.004 * (s.requests_per_s || 1)); }
   // The address that explains a flow to these clusters: of the service that sends most to them.
   why(clusters) {
-    const sent = s => clusters.reduce((sum, c) => sum + (s.to[c.name] || 0), 0),
-      s = [...world.services].sort((a, b) => sent(b) - sent(a))[0];
-    return s ? world.whyHref(s.name) : '#/why';
+    const most = greatest(world.services, s => { let sum = 0;
+      for (const c of clusters) sum += s.to[c.name] || 0;
+      return sum; });
+    return most ? world.whyHref(most.name) : '#/why';
   }
   // Of the service of which most is refused.
   whyRefused() {
-    const s = [...world.services].sort((a, b) => b.refused_per_s - a.refused_per_s)[0];
-    return s ? world.whyHref(s.name) : '#/why';
+    const most = greatest(world.services, s => s.refused_per_s);
+    return most ? world.whyHref(most.name) : '#/why';
   }
 
   island(p, at) {

@@ -9,7 +9,9 @@ export { Component };
 // ---- figures. A dash is an unknown value, never zero.
 const NB = '\u202f', DASH = '\u2013';
 const none = x => x === null || x === undefined || Number.isNaN(x);
-export const num = x => none(x) ? DASH : Math.round(x).toLocaleString('en');
+const grouped = new Intl.NumberFormat('en');
+export const num = x => { if (none(x)) return DASH; const n = Math.round(x);
+  return Math.abs(n) < 1000 ? String(n) : grouped.format(n); };
 export const ms = x => none(x) ? DASH : x > 0 && x < 0.095 ? x.toFixed(2) : x < 9.95 ? x.toFixed(1) : num(x);
 export const msT = x => none(x) ? DASH : x > 0.004 && x < 0.095 ? x.toFixed(2) : x < 99.95 ? x.toFixed(1) : num(x);
 export const few = x => none(x) ? DASH : x > 0 && x < 9.95 ? x.toFixed(1) : num(x);

@@ -99,7 +99,7 @@ class World {
     const shift = Math.min(SPAN, at + 1 - this.end);
     // A second between two snapshots gets the values of the next one.
     const put = (own, f, v) => { const r = own[f] || (own[f] = blank());
-      if (shift > 0) { r.splice(0, shift);
+      if (shift > 0) { for (let i = 0; i < shift; i++) r.shift();
       while (r.length < SPAN) r.push(shift <= 3 ? v ?? null : null); } r[SPAN - 1] = v ?? null; };
     if (shift < 0) return;
     for (const s of this.services) {
