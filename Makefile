@@ -82,6 +82,7 @@ FEATURES ?= http3,k8s,nats,otel,acme,compression
 dist: rust target/.tools-dist
 	nice sh config/package/build.sh target/package "$(FEATURES)"
 	$(CARGO) cyclonedx --format json --features "$(FEATURES)" --override-filename tidegate.cdx >/dev/null && mv tidegate.cdx.json target/package/
+	@rm -f src/*/tidegate.cdx.json   # of each member; the one of the program lists them
 	sh config/package/package.sh target/package
 	sh config/package/measure.sh target/package/tidegate
 

@@ -113,6 +113,13 @@ test('the map has sites at fixed angles, the radius by the distance and the widt
   await page.ends();
 });
 
+test('the area of a small curve ends at a gap, and begins anew after it', { timeout: 30000 }, async () => {
+  const page = await open();
+  const area = await page.evaluate(async () => (await import(`${location.origin}/dashboard/js/ui.js`)).spark([2, 2, null, 2, 2], 'home').props.children[0].props.d);
+  assert.match(area, /^M0\.0 20L0\.0 [\d.]+L21\.0 [\d.]+L21\.0 20ZM63\.0 20L63\.0 [\d.]+L84\.0 [\d.]+L84\.0 20Z$/);
+  await page.ends();
+});
+
 test('every kind of event that changes traffic is marked on every chart', { timeout: 60000 }, async () => {
   const page = await open();
   await page.waitForFunction(() => window.tidegate.totals().demand > 60);

@@ -99,17 +99,18 @@ export function spark(values, tone, w = 84, hh = 20) {
   let top = 1e-9;
   for (const y of values) if (y > top) top = y;
   top *= 1.08;
-  let d = '', area = '', open = false;
-  const n = values.length - 1 || 1;
+  // The area is closed at each gap, at the last known value before it.
+  let d = '', area = '', open = false, last = 0;
+  const n = values.length - 1 || 1, close = () => { if (open) area += `L${last} ${hh}Z`; open = false; };
   values.forEach((y, i) => {
-    if (none(y)) { open = false; return; }
+    if (none(y)) { close(); return; }
     const x = (i * w / n).toFixed(1), at = (hh - 1.5 - (y / top) * (hh - 4)).toFixed(1);
-    d += `${open ? 'L' : 'M'}${x} ${at}`; area += open ? `L${x} ${at}` : `${area ? 'Z' : ''}M${x} ${hh}L${x} ${at}`;
-      open = true;
+    d += `${open ? 'L' : 'M'}${x} ${at}`; area += open ? `L${x} ${at}` : `M${x} ${hh}L${x} ${at}`;
+    open = true; last = x;
   });
-  const end = values.length && !none(values[n]) ? `L${w} ${hh}Z` : '';
+  close();
   return html`<svg viewBox=${`0 0 ${w} ${hh}`} width=${w} height=${hh} class="sparkbox" aria-hidden="true">
-    <path d=${area + end} class=${`sparkfill fl-${tone}`} /><path d=${d} class=${`spark st-${tone}`} /></svg>`;
+    <path d=${area} class=${`sparkfill fl-${tone}`} /><path d=${d} class=${`spark st-${tone}`} /></svg>`;
 }
 // Sixty points of ten minutes: means of ten known ones.
 export function thin(points, each = 10) {
