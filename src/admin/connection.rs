@@ -7,12 +7,13 @@
 use crate::telemetry::cells::AdminRefusals;
 use crate::telemetry::results::AdminRefusal;
 use axum::Router;
+use axum::extract::Extension;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -44,6 +45,21 @@ struct Open {
     /// The time since which a response waits to be read, in milliseconds since the start; `u64::MAX` if none waits.
     stalled_ms: AtomicU64,
     end: Notify,
+    /// Whether the connection was counted as one whose client does not read.
+    is_counted: AtomicBool,
+}
+
+/// The client of a connection, to count that it does not read.
+#[derive(Clone, Debug)]
+pub(super) struct Client(Arc<Connections>, Arc<Open>);
+
+impl Client {
+    /// Counts the connection, once.
+    pub(super) fn unread(&self) {
+        if !self.1.is_counted.swap(true, Ordering::Relaxed) {
+            self.0.count(AdminRefusal::Unread);
+        }
+    }
 }
 
 /// Counts one open connection until dropped.
@@ -73,11 +89,12 @@ impl Connections {
             moved_ms: AtomicU64::new(self.now_ms()),
             stalled_ms: AtomicU64::new(u64::MAX),
             end: Notify::new(),
+            is_counted: AtomicBool::new(false),
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= CONNECTIONS_MAX
-            && end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed)))
+            && end_least(&mut open, |open| Some(open.moved_ms.load(Ordering::Relaxed))).is_some()
         {
             self.count(AdminRefusal::Connections);
         }
@@ -91,7 +108,7 @@ impl Connections {
         let ended = end_least(&mut open, |open| {
             Some(open.stalled_ms.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX)
         });
-        if ended {
+        if ended.is_some_and(|open| !open.is_counted.swap(true, Ordering::Relaxed)) {
             self.count(AdminRefusal::Unread);
         }
     }
@@ -101,11 +118,14 @@ impl Connections {
     }
 }
 
-/// Ends the connection of the lowest rank. Returns whether there was one.
-fn end_least(all: &mut BTreeMap<u64, Arc<Open>>, rank: impl Fn(&Open) -> Option<u64>) -> bool {
+/// Ends the connection of the lowest rank, and returns it.
+fn end_least(
+    all: &mut BTreeMap<u64, Arc<Open>>,
+    rank: impl Fn(&Open) -> Option<u64>,
+) -> Option<Arc<Open>> {
     let ranked = all.iter().filter_map(|(id, open)| Some((rank(open)?, *id)));
     let ended = ranked.min().and_then(|(_, id)| all.remove(&id));
-    ended.inspect(|open| open.end.notify_one()).is_some()
+    ended.inspect(|open| open.end.notify_one())
 }
 
 impl ConnectionGuard {
@@ -133,7 +153,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (all, own) = (guard.all.clone(), guard.own.clone());
-    let stream = Timed { stream, all, own, since: None, late: None, is_counted: false };
+    let client = Client(all.clone(), own.clone());
+    let router = router.layer(Extension(client.clone()));
+    let stream = Timed { stream, all, own, since: None, late: None, client };
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -154,8 +176,7 @@ struct Timed<S> {
     /// The time since which a write waits; it advances with each byte that the peer reads.
     since: Option<Instant>,
     late: Option<Pin<Box<Sleep>>>,
-    /// Whether the connection was counted as one whose client does not read.
-    is_counted: bool,
+    client: Client,
 }
 
 impl<S> Timed<S> {
@@ -198,8 +219,8 @@ impl<S> Timed<S> {
     /// accepted, the kernel notices it (`TCP_USER_TIMEOUT`).
     fn note<T>(&mut self, result: &io::Result<T>) {
         let is_late = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
-        if is_late && !std::mem::replace(&mut self.is_counted, true) {
-            self.all.count(AdminRefusal::Unread);
+        if is_late {
+            self.client.unread();
         }
     }
 }

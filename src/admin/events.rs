@@ -1,9 +1,10 @@
 //! Server-sent events: state changes when they happen, and a snapshot every second.
 
+use super::connection::Client;
 use super::{Backend, api};
 use crate::telemetry::results::AdminRefusal;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -66,18 +68,25 @@ impl HttpBody for Events {
     }
 }
 
-pub(super) async fn events(State(backend): State<Arc<Backend>>) -> Response {
+pub(super) async fn events(
+    State(backend): State<Arc<Backend>>,
+    Extension(client): Extension<Client>,
+) -> Response {
     let Ok(stream) = STREAMS.try_acquire() else {
         backend.shared.registry.admin_refused.count(AdminRefusal::EventStreams);
         let message = format!("all {STREAMS_MAX} event streams are in use\n");
         return (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")], message).into_response();
     };
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    tokio::spawn(feed(backend, sender, stream));
+    tokio::spawn(feed(backend, (sender, client), stream));
     ([(CONTENT_TYPE, "text/event-stream")], Body::new(Events(receiver))).into_response()
 }
 
-async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: SemaphorePermit<'static>) {
+async fn feed(
+    backend: Arc<Backend>,
+    (sender, client): (mpsc::Sender<Bytes>, Client),
+    _open: SemaphorePermit<'static>,
+) {
     let mut news = backend.shared.news.subscribe();
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -98,8 +107,10 @@ async fn feed(backend: Arc<Backend>, sender: mpsc::Sender<Bytes>, _open: Semapho
                 _ => continue,
             },
         };
-        if sender.try_send(frame).is_err() {
-            return;
+        match sender.try_send(frame) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return client.unread(),
+            Err(TrySendError::Closed(_)) => return,
         }
     }
 }

@@ -84,7 +84,7 @@ fn check_divided(file: &File, members: u32, problems: &mut Problems) {
     }
 }
 
-/// Warns of shared ceilings, lines, budgets and limits without a second proxy of the site.
+/// Checks shared ceilings, lines, budgets and limits without a second proxy of the site.
 pub(super) fn check_shared(file: &File, members: u32, problems: &mut Problems) {
     check_divided(file, members, problems);
     for (name, service) in &file.services.0 {

@@ -12,7 +12,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The deadline for sending one report to a peer.
 const TAKEN: Duration = Duration::from_secs(5);
 /// The least time between two reports on one connection.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// The permit for one connection of a peer.
 #[derive(Debug)]

@@ -62,8 +62,8 @@ async fn talk(fleet: &Fleet, link: &Link, peer: &Peer) -> (bool, String) {
         // be older, whatever the peer's clock and the network delay.
         let at = clock::now();
         let answer = timeout(ANSWERED, ask(&mut stream, question, &mut line)).await;
-        if clock::now().since(at) > link.every {
-            // The next request is not due at once: the peer would count it as too early.
+        if clock::now().since(at) > link.every.saturating_sub(super::answer::PAUSE) {
+            // The next request would be due within the peer's pause, and counted as too early.
             questions.reset();
         }
         let reason = match answer {

@@ -16,7 +16,7 @@ use crate::decision::assess::Event;
 use crate::decision::plan::Address;
 use crate::nats::key::Seen;
 use crate::os::{clock, inherit, notify, process};
-use crate::proxy::worker_thread as worker;
+use crate::proxy::worker_thread;
 use crate::shared::Shared;
 use std::io;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ pub(super) struct Main {
     pub(super) shared: Arc<Shared>,
     pub(super) reloader: Reloader,
     pub(super) control: mpsc::Sender<control::Command>,
-    pub(super) workers: Vec<mpsc::Sender<worker::Command>>,
+    pub(super) workers: Vec<mpsc::Sender<worker_thread::Command>>,
     pub(super) threads: Vec<Thread>,
     pub(super) signals: Signals,
     pub(super) log_writer: Option<tokio::task::JoinHandle<()>>,
@@ -291,7 +291,10 @@ impl Main {
                 while shared.connections.get() > 0 {
                     // A worker whose thread has ended has no connections to close.
                     for worker in workers.iter().filter(|worker| !worker.is_closed()) {
-                        log_undelivered("a worker", worker.send(worker::Command::Drain).await);
+                        log_undelivered(
+                            "a worker",
+                            worker.send(worker_thread::Command::Drain).await,
+                        );
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -314,7 +317,7 @@ impl Main {
     async fn end_threads(&mut self) {
         for worker in &self.workers {
             let (done, ended) = oneshot::channel();
-            let sent = worker.send(worker::Command::End(done)).await.is_ok();
+            let sent = worker.send(worker_thread::Command::End(done)).await.is_ok();
             if sent && !matches!(tokio::time::timeout(ENDED, ended).await, Ok(Ok(()))) {
                 tracing::warn!("worker has not ended in time");
             }

@@ -21,7 +21,7 @@ use crate::fleet::Fleet;
 use crate::os::inherit::Inherited;
 use crate::os::{clock, listen};
 use crate::policy;
-use crate::proxy::worker_thread as worker;
+use crate::proxy::worker_thread;
 use crate::scaling::Scaling;
 use crate::shared::Shared;
 use crate::tls::store::{self, Store};
@@ -86,7 +86,7 @@ impl Reloader {
         origin: Origin,
         shared: Arc<Shared>,
         control: mpsc::Sender<control::Command>,
-        workers: Vec<mpsc::Sender<worker::Command>>,
+        workers: Vec<mpsc::Sender<worker_thread::Command>>,
         discovery: Discovery,
         (logs, traces): (Logs, Traces),
         settings: Settings,

@@ -21,7 +21,7 @@ use crate::decision::plan::{Address, BindKey, EndpointSpec, Plan, Transport};
 use crate::discover::{Discovery, Resolver};
 use crate::os::inherit::Inherited;
 use crate::os::{cores, listen};
-use crate::proxy::worker_thread as worker;
+use crate::proxy::worker_thread;
 use crate::shared::Shared;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::cells::Registry;
@@ -281,7 +281,7 @@ fn start_workers(
     log: &AccessLog,
     pin: bool,
     threads: &mut Vec<Thread>,
-) -> Result<Vec<mpsc::Sender<worker::Command>>, StartError> {
+) -> Result<Vec<mpsc::Sender<worker_thread::Command>>, StartError> {
     let count = shared.busy.len();
     let allowed = cores::allowed();
     let (outboxes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(64)).unzip();
@@ -289,7 +289,7 @@ fn start_workers(
     for (id, inbox) in inboxes.into_iter().enumerate() {
         let (sender, commands) = mpsc::channel(256);
         senders.push(sender);
-        let setup = worker::WorkerSetup {
+        let setup = worker_thread::WorkerSetup {
             id,
             // Workers are pinned only if there is a core for each.
             core: (pin && count <= allowed.len()).then(|| allowed[id]),
@@ -299,7 +299,7 @@ fn start_workers(
             inbox,
             outboxes: outboxes.clone(),
         };
-        threads.push(thread(&format!("worker-{id}"), move || worker::run(setup))?);
+        threads.push(thread(&format!("worker-{id}"), move || worker_thread::run(setup))?);
     }
     Ok(senders)
 }

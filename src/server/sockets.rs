@@ -5,7 +5,7 @@ use crate::config::error::Position;
 use crate::decision::plan::{Address, BindKey, Plan, Transport};
 use crate::os::inherit::Inherited;
 use crate::os::listen;
-use crate::proxy::worker_thread as worker;
+use crate::proxy::worker_thread;
 use socket2::Socket;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const STOPPED: Duration = Duration::from_secs(5);
 /// The sockets of the plan in force.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    workers: Vec<mpsc::Sender<worker::Command>>,
+    workers: Vec<mpsc::Sender<worker_thread::Command>>,
     listening: BTreeMap<BindKey, Listening>,
     inherited: Inherited,
     /// The keys of stopped sockets that UDP flows or QUIC connections may still use.
@@ -45,7 +45,7 @@ pub(super) struct Built {
 
 impl Sockets {
     /// Creates the state without sockets, for these workers.
-    pub(super) fn new(workers: Vec<mpsc::Sender<worker::Command>>) -> Sockets {
+    pub(super) fn new(workers: Vec<mpsc::Sender<worker_thread::Command>>) -> Sockets {
         Sockets {
             workers,
             listening: BTreeMap::new(),
@@ -130,7 +130,7 @@ impl Sockets {
             let copies = sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let key = key.clone();
-                let sent = worker.send(worker::Command::Listen { key, socket }).await;
+                let sent = worker.send(worker_thread::Command::Listen { key, socket }).await;
                 log_undelivered("a worker", sent);
             }
             self.listening.insert(key, Listening { name, bound, sockets: copies });
@@ -174,7 +174,8 @@ impl Sockets {
             tracing::info!(%address, "listener on {address} stopped");
             for worker in &self.workers {
                 let (done, stopped) = oneshot::channel();
-                let sent = worker.send(worker::Command::Stop { key: key.clone(), done }).await;
+                let sent =
+                    worker.send(worker_thread::Command::Stop { key: key.clone(), done }).await;
                 log_undelivered("a worker", sent);
                 if !matches!(tokio::time::timeout(STOPPED, stopped).await, Ok(Ok(()))) {
                     tracing::warn!(%address, "listener on {address} not stopped in time by a worker");

@@ -389,7 +389,7 @@ test('peers have their sites, and one that is silent is grey with its age', { ti
   // The own site's sum has this proxy in it already.
   assert.equal(await page.evaluate(() => window.tidegate.everywhere('shop-idc')), 900);
   await page.screenshot({ path: path.join(screens, 'map-partition.png') });
-  for (const [view, said] of [['clusters/shop-far', /this proxy; 386\/s from all sites, a part \d+\s?s old/], ['services/shop', /Figures of this proxy, 1 of 3 at idc-east/], ['cost', /an hour now, by this proxy, 1 of 3/], ['decisions', /Figures of this proxy/]]) {
+  for (const [view, said] of [['clusters/shop-far', /this proxy; 386\/s from all sites, a part \d+\s?s old/], ['services/shop', /Figures of this proxy, 1 of 3 at idc-east/], ['cost', /Figures of this proxy, 1 of 3 at idc-east/], ['decisions', /Figures of this proxy/]]) {
     await page.goto(`${proxy.url}/#/${view}`);
     await page.waitForFunction(text => new RegExp(text).test(document.querySelector('#app').textContent), said.source, { timeout: 5000 }).catch(() => { throw new Error(`${view} does not say ${said}`); });
   }
@@ -412,15 +412,22 @@ test('peers have their sites, and one that is silent is grey with its age', { ti
 test('twenty sites of fifty clusters take less than 50 ms a frame', { timeout: 60000 }, async () => {
   const page = await open();
   await page.evaluate(() => window.tidegate.stop());
+  // Each site reports all clusters, as in a fleet.
+  const reports = { members: [], refused: {}, nats: null, sites: Array.from({ length: 20 }, (_, s) => ({ site: `site-${String(s).padStart(2, '0')}`, own: s === 0, live: true, members: 50, expected: 50, age_s: 1, services: [], clusters: generated(20, 50, 0).clusters.map(c => ({ name: c.name, state: c.state, requests_per_s: c.requests_per_s })) })) };
   const frames = [];
-  for (let second = 0; second < 12; second++) {
-    // From the snapshot to a page that is laid out: what a frame costs before it is painted.
-    frames.push(await page.evaluate(made => new Promise(done => {
+  for (let second = 0; second < 20; second++) {
+    // All that a second costs until the page is laid out: the snapshot is recorded, the page is drawn. The first ones
+    // compile the program.
+    frames[Math.max(0, second - 4)] = (await page.evaluate(([made, fleet]) => new Promise(done => {
+      const t = window.tidegate;
+      t.alone = true; t.fleet = fleet; t.fleetHeard = performance.now();
       let begun = 0;
       requestAnimationFrame(() => { begun = performance.now(); });
-      window.tidegate.snapshot(made);
-      requestAnimationFrame(() => { document.body.getBoundingClientRect(); done(performance.now() - begun); });
-    }), generated(20, 50, second)));
+      const before = performance.now();
+      t.snapshot(made);
+      const recorded = performance.now() - before;
+      requestAnimationFrame(() => { document.body.getBoundingClientRect(); done(recorded + performance.now() - begun); });
+    }), [generated(20, 50, second), reports]));
     await page.waitForTimeout(100);
   }
   frames.sort((a, b) => a - b);

@@ -60,10 +60,12 @@ test('a flow to a site with many clusters answers why, too', { timeout: 30000 },
   const page = await open();
   await page.evaluate(() => window.tidegate.stop());
   const made = generated(20, 50, 0);
-  // Of the fourth site's traffic most is of one service, though not at any one of its clusters.
+  // Service 7 sends most to this site, at two clusters; service 9 sends most to one of its clusters.
+  made.services[7].order.push('s03-c08');
   Object.assign(made.services[7].to, { 's03-c07': 30, 's03-c08': 30 });
   Object.assign(made.services[9].to, { 's03-c09': 40 });
   await page.evaluate(s => {
+    window.tidegate.generation = s.status.config.generation;   // else it asks for the configuration
     window.tidegate.snapshot(s);
     window.tidegate.config = { ...window.tidegate.config, routes: [7, 9].map(n => ({ hosts: [`seven-or-nine-${n}.example`], service: `service-${n}` })) };
     window.tidegate.wake();
@@ -110,6 +112,66 @@ test('the map has sites at fixed angles, the radius by the distance and the widt
   assert.ok(later.at.c.radius > before.at.c.radius + 5 && Math.abs(later.at.b.radius - before.at.b.radius) < 0.5, 'only what moved away is drawn farther away');
   assert.ok(Math.abs(before.width.a / before.width.b - 2) < 0.1 && Math.abs(later.width.a / later.width.b - 0.5) < 0.05, JSON.stringify([before.width, later.width]));
   assert.equal(before.width.c, 0);
+  await page.ends();
+});
+
+test('the refused flow answers why, and the own part of a budget is shown', { timeout: 30000 }, async () => {
+  const page = await open();
+  await page.waitForFunction(() => window.tidegate.totals().demand > 60);
+  await page.evaluate(() => window.tidegate.stop());
+  const draw = change => page.evaluate(c => {
+    const t = window.tidegate, s = { status: t.status, clusters: t.clusters, services: structuredClone(t.services) };
+    for (const [name, values] of Object.entries(c)) Object.assign(s.services.find(x => x.name === name), values);
+    t.snapshot(s);
+    return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  }, change);
+  await draw({ checkout: { refused_per_s: 40 }, shop: { refused_per_s: 3 } });
+  assert.equal(await page.getAttribute('.flowlink:has(.st-lost)', 'href'), '#/why/shop.example.com/checkout');
+  // The proxies of the site share 8 dollars an hour: this one has 2 of them now. Nothing at all is a budget, too.
+  for (const [part, said] of [[2, /\$2\.00\/h/], [0, /\$0\.00\/h/]]) {
+    await draw({ shop: { budget_usd_per_h: part, cost_usd_per_h: part ? 0.5 : 0 } });
+    await page.goto(`${proxy.url}/#/services/shop`);
+    await page.waitForSelector('section:has(h2:text-is("Budget"))');
+    const panel = await page.textContent('section:has(h2:text-is("Budget"))');
+    assert.match(panel, said);
+    assert.doesNotMatch(panel, /No budget|NaN/);
+  }
+  await page.ends();
+});
+
+test('a view without a name takes the address of its subject and stays there', { timeout: 30000 }, async () => {
+  const page = await open('#/services');
+  await page.waitForSelector('main.v-services .pagehead h1');
+  const hash = () => new URL(page.url()).hash, first = hash();
+  assert.match(first, /^#\/services\/(shop|checkout|render)$/);
+  // Another service becomes the worst: the page stays with its subject, and "back" leaves it.
+  await page.evaluate(name => { const t = window.tidegate; t.stop();
+    t.snapshot({ status: t.status, clusters: t.clusters, services: t.services.map(s => ({ ...s, refused_per_s: s.name === name ? 0 : 500 })) }); }, first.split('/').pop());
+  await page.waitForTimeout(300);
+  assert.equal(hash(), first);
+  await page.goto(`${proxy.url}/#/sites/idc-east`);
+  await page.waitForSelector('th[aria-sort=ascending] button:text-is("Cluster")');
+  await page.click('th button:text-is("Cluster")');
+  await page.waitForSelector('th[aria-sort=descending] button:text-is("Cluster")');
+  await page.ends();
+});
+
+test('a site keeps its side and its order on the map when another appears or goes', { timeout: 30000 }, async () => {
+  const page = await open();
+  await page.evaluate(() => window.tidegate.stop());
+  const draw = async sites => {
+    const made = generated(5, 1, 0), known = new Set(['site-00', ...sites]);
+    made.clusters = made.clusters.filter(c => known.has(c.site)).map(c => ({ ...c, state: 'up', distance_ms: c.site === 'site-00' ? 0.5 : 20 }));
+    const names = new Set(made.clusters.map(c => c.name));
+    made.services = made.services.map(s => ({ ...s, order: s.order.filter(n => names.has(n)), to: {} }));
+    await page.evaluate(s => { window.tidegate.snapshot(s); return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))); }, made);
+    return page.$$eval('a.node', all => Object.fromEntries(all.map(n => [n.querySelector('.name').textContent, [Number(n.querySelector('.nodehalo').getAttribute('cx')), Number(n.querySelector('.nodehalo').getAttribute('cy'))]])));
+  };
+  const three = await draw(['site-02', 'site-03', 'site-04']), four = await draw(['site-01', 'site-02', 'site-03', 'site-04']), two = await draw(['site-03', 'site-04']);
+  const side = (at, name) => Math.sign(at[name][0] - at['s00-c00'][0]);
+  for (const name of ['s03-c00', 's04-c00']) assert.deepEqual([side(four, name), side(two, name)], [side(three, name), side(three, name)], name);
+  // As many places as before: nobody moves at all.
+  for (const name of ['s03-c00', 's04-c00']) assert.ok(Math.hypot(two[name][0] - four[name][0], two[name][1] - four[name][1]) < 1, `${name} moved`);
   await page.ends();
 });
 
@@ -185,7 +247,7 @@ test('a reload is confirmed, audited, and says why it failed', { timeout: 40000 
   const generation = async () => (await proxy.json('/api/v1/status')).config.generation, first = await generation();
   await page.click('.verdict button:has-text("Reload")');
   await page.waitForSelector('dialog h2:has-text("Reload the configuration?")');
-  await page.waitForSelector('dialog .expects:has-text("nothing changes")');
+  await page.waitForSelector('dialog .expects:has-text("The file has no key that differs")');
   await page.click('dialog button:has-text("Keep it")');
   assert.equal(await generation(), first, 'nothing before it is confirmed');
   await page.click('.verdict button:has-text("Reload")');
@@ -194,21 +256,13 @@ test('a reload is confirmed, audited, and says why it failed', { timeout: 40000 
   await until('it is loaded', async () => await generation() > first, 5);
   const audit = (await proxy.json('/api/v1/audit'))[0];
   assert.deepEqual([audit.action, audit.ok, audit.by], ['reload', true, 'Ada']);
-  // What would change is shown first: a file that a watcher has not seen yet.
-  await page.route('**/api/v1/config/diff', async route => {
-    const body = await (await route.fetch()).json();
-    await route.fulfill({ json: { ...body, changes: [{ path: 'services.shop.budget.usd_per_hour', in_force: '8', on_disk: '12', line: 16 }] } });
-  });
-  await page.click('.verdict button:has-text("Reload")');
-  await page.waitForSelector('dialog .expect:has-text("One key changes") tr:has-text("services.shop.budget.usd_per_hour"):has-text("12")');
-  await page.screenshot({ path: path.join(screens, 'reload-dialog.png') });
-  await page.click('dialog button:has-text("Keep it")');
-  await page.unroute('**/api/v1/config/diff');
   // A file with a problem: the dialog says it, and what is in force stays.
   const second = await generation();
   proxy.write(w.config.replace('data: general, budget', 'data: general, budgt'));
   await page.waitForSelector('.banner:has-text("not in force")', { timeout: 8000 });
   await page.click('.verdict button:has-text("Reload")');
+  await page.waitForSelector('dialog .expects .warn:has-text("The file was refused: unknown key")');
+  await page.screenshot({ path: path.join(screens, 'reload-dialog.png') });
   await page.click('dialog button.primary');
   await page.waitForSelector('dialog .warn:has-text("unknown key")');
   assert.equal(await generation(), second);

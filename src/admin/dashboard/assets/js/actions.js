@@ -8,8 +8,9 @@ import { get, send, setToken, tryToken, operatorName } from './api.js';
 
 export class Dialog extends Component {
   componentDidMount() { this.el.showModal(); }
-  // The browser gives the focus back when the dialog closes; it is taken from the page only after that.
-  close() { this.el.close(); }
+  // The browser gives the focus back when the dialog closes; only after that the dialog is removed. It may be closed
+  // already, by Escape, when the answer to a request comes.
+  close() { this.el?.close(); }
   frame(label, inside) {
     return html`<dialog class="confirm" aria-label=${label} ref=${el => { this.el = el; }}
     onClose=${() => this.props.done()} onClick=${ev => { if (ev.target === this.el) this.close(); }}>
@@ -43,21 +44,22 @@ export class TokenDialog extends Dialog {
   }
 }
 
-// What a reload would put in force: the keys in which the file differs, or the problems that keep it out.
-const KEYS_SHOWN = 8;
-function differences(diff) {
-  if (!diff) return html`<p class="note wait">Comparing the file with the configuration in force\u2026</p>`;
-  const errors = (diff.problems || []).filter(p => p.severity === 'error'), all = diff.changes || [];
-  const more = errors.length > 1 ? ` and ${errors.length - 1} more` : '';
-  if (errors.length) return html`<p class="warn">${mark('down', 14)}<span>
-    ${`The last reload was refused: ${errors[0].message}${more}`}</span></p>`;
-  if (!all.length) return html`<p class="note">${diff.note || 'The file has no key that differs: nothing changes.'}</p>`;
-  return html`<table class="expect"><thead><tr><th>${all.length === 1 ? 'One key changes' : `${all.length} keys change`}
-    </th><th class="r">in force</th><th class="r">after</th></tr></thead>
-    <tbody>${all.slice(0, KEYS_SHOWN).map(x => html`<tr><th class="mono">${x.path}</th>
-    <td class="r mono">${x.in_force ?? '\u2013'}</td><td class="r mono"><b>${x.on_disk ?? '\u2013'}</b></td></tr>`)}
-    </tbody></table>${all.length > KEYS_SHOWN ? html`<p class="note">and ${all.length - KEYS_SHOWN} more: see Config</p>`
-    : null}`;
+// What a reload would do: the file is read again, and it is known whether it differs from the configuration in force.
+function fileState(told) {
+  if (!told) return html`<p class="note wait">Comparing with the configuration in force\u2026</p>`;
+  if (!told.ok) return html`<p class="note">${told.status ? `Not compared: the proxy answered ${told.status}.`
+    : 'Not compared: the proxy did not answer.'}</p>`;
+  const what = world.status?.config.source ? 'value' : 'file', diff = told.body,
+    errors = (diff.problems || []).filter(p => p.severity === 'error');
+  if (errors.length || !world.status?.config.last_reload.ok) {
+    const first = errors[0]?.message || world.status?.config.last_reload.error,
+      more = errors.length > 1 ? `, and ${errors.length - 1} more` : '';
+    return html`<p class="warn">${mark('down', 14)}<span>
+      ${`The ${what} was refused: ${first}${more}. Unless it was changed since, it will be refused again.`}</span></p>`;
+  }
+  return html`<p class="note">${diff.comparable
+    ? `The ${what} has no key that differs: certificates and files that it names are read again.`
+    : diff.note || `The ${what} cannot be compared.`}</p>`;
 }
 
 // The expected effect as a table.
@@ -112,8 +114,7 @@ export class ActionDialog extends Dialog {
   async expect() {
     const { verb, kind, name } = this.props;
     if (verb === 'reload') {
-      const told = await get('api/v1/config/diff');
-      this.setState({ expected: told.ok ? told.body : { problems: [], changes: [], note: 'The proxy did not answer.' } });
+      this.setState({ expected: await get('api/v1/config/diff') });
       return;
     }
     const percent = verb === 'drain' ? '&percent=0' : verb === 'undrain' ? '' : '&percent=' + this.state.percent;
@@ -156,7 +157,7 @@ export class ActionDialog extends Dialog {
         ? html`<label class="dialrow"><input type="range" min="0" max="100" step="5" value=${percent} onInput=${range}
         aria-label="Percent" /><b class="num">${pct(percent / 100)}</b></label>` : null}
       <div class="expects" aria-live="polite">
-        ${verb === 'reload' ? differences(expected) : expectTable(expected)}</div>
+        ${verb === 'reload' ? fileState(expected) : expectTable(expected)}</div>
       ${heavy ? html`<label class="type"><span>Type <b>${name}</b> to confirm</span>
         <input type="text" autocomplete="off" spellcheck="false" value=${typed}
         onInput=${ev => this.setState({ typed: ev.target.value })} /></label>` : null}

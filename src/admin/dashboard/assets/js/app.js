@@ -19,7 +19,7 @@ const NAV = [['map', 'Map'], ['services', 'Services'], ['clusters', 'Clusters'],
 const PAGES = { map: views.map, services: views.services, clusters: views.clusters, why, decisions: views.decisions,
   config, cost: views.cost, sites };
 
-// Views whose figures are those of this proxy; the others say it where they show one.
+// Views in which every figure is this proxy's own. On the others, each such figure says so itself.
 const OWN = new Set(['services', 'clusters', 'decisions', 'cost', 'why']);
 
 let choice = null;
@@ -146,8 +146,7 @@ let asked = 0;
 function update() {
   if (!asked) asked =
   requestAnimationFrame(() => { asked = 0; drawn = performance.now();
-  render(html`<${App} version=${world.version} />`, app); const took = performance.now() - drawn;
-  world.frame = took; }); }
+  render(html`<${App} version=${world.version} />`, app); }); }
 let drawn = 0, timer = 0;
 world.wake = update;
 

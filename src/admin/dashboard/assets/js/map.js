@@ -14,16 +14,10 @@ function steady(key, d) {
   if (was === undefined || Math.abs(Math.log(d / was)) > 0.16) settled.set(key, Math.max(0.05, d));
   return settled.get(key);
 }
-// The place of each other site on the circle, kept while the page is open: a site that appears takes a new place, and
-// the place of one that is gone stays empty.
+// The place of each other site on the circle, kept while the page is open: a site that appears is added at the end of a
+// side, and the place of one that is gone stays empty.
 const places = [];
 const placeOf = name => { const at = places.indexOf(name); return at < 0 ? places.push(name) - 1 : at; };
-// The first element of which the figure is greatest.
-function greatest(list, figure) {
-  let most = null, top = -Infinity;
-  for (const x of list) { const v = figure(x); if (v > top) { top = v; most = x; } }
-  return most;
-}
 // Angles of k sites on the right side, from top to bottom; the left side mirrors them.
 function angles(k, slim) {
   if (k === 1) return [slim ? -54 : -17];
@@ -47,7 +41,6 @@ export class SiteMap extends Component {
     const kx = (reach - r1) / 2, flat = slim ? 1.02 : 0.50;
     const R = d => Math.min(reach, Math.max(26, r1 + kx * Math.log10(Math.max(0.25, d))));
     const P = (d, a) => [cx + R(d) * Math.cos(a * Math.PI / 180), cy + R(d) * flat * Math.sin(a * Math.PI / 180)];
-    sites.filter(x => !x.here).forEach(x => placeOf(x.name));
     const count = places.length, right = Math.ceil(count / 2), many = count > 6;
     const on = [angles(right, slim), angles(count - right, slim)];
     const placed = sites.map(x => {
@@ -88,17 +81,12 @@ export class SiteMap extends Component {
   away(name) {
     return world.services.some(s => world.home(s) !== name && (s.to[name] || 0) > 0.05
     && (s.to[name] || 0) > 0.004 * (s.requests_per_s || 1)); }
-  // The address that explains a flow to these clusters: of the service that sends most to them.
-  why(clusters) {
-    const most = greatest(world.services, s => { let sum = 0;
-      for (const c of clusters) sum += s.to[c.name] || 0;
-      return sum; });
-    return most ? world.whyHref(most.name) : '#/why';
-  }
+  // The address that explains a flow to a cluster or to a site: of the service that sends most to it.
+  why(kind, name) { const most = world.mostTo(kind, name); return most ? world.whyHref(most) : '#/why'; }
   // Of the service of which most is refused.
   whyRefused() {
-    const most = greatest(world.services, s => s.refused_per_s);
-    return most ? world.whyHref(most.name) : '#/why';
+    const s = [...world.services].sort((a, b) => b.refused_per_s - a.refused_per_s)[0];
+    return s ? world.whyHref(s.name) : '#/why';
   }
 
   island(p, at) {
@@ -198,8 +186,10 @@ export class SiteMap extends Component {
   }
 
   picture(W) {
-    const slim = W < 560, sites = world.sites(), many = sites.filter(x => !x.here).length > 6;
-    const H = slim ? 436 : Math.round(many ? Math.max(440, Math.ceil(sites.length / 2) * 38 + 40)
+    const slim = W < 560, sites = world.sites();
+    sites.filter(x => !x.here).forEach(x => placeOf(x.name));
+    const many = places.length > 6;
+    const H = slim ? 436 : Math.round(many ? Math.max(440, Math.ceil((places.length + 1) / 2) * 38 + 40)
       : Math.min(400, Math.max(372, W * 0.44)));
     const at = this.plan(W, H, slim, sites), { cx, cy, R, P, flat, placed } = at, t = world.totals();
     // One scale for all flows: the whole demand is 46 units wide.
@@ -221,7 +211,7 @@ export class SiteMap extends Component {
           st = world.siteState(p.x), away = p.x.clusters.some(c => this.away(c.name));
         const tone = st === 'stale' || world.cold ? 'none' : away ? 'away' : 'home';
         flows.push(this.flow(p.x.name, this.curve(cx, cy, x, y, p.x.here), sum, tone,
-          st === 'down' ? 'dead' : p.d0 === null || st === 'stale' ? 'stale' : '', scale, away, this.why(p.x.clusters),
+          st === 'down' ? 'dead' : p.d0 === null || st === 'stale' ? 'stale' : '', scale, away, this.why('sites', p.x.name),
           `Why ${p.x.name}? ${rate(sum)}`));
         nodes.push(this.field(p, at));
         continue;
@@ -230,7 +220,7 @@ export class SiteMap extends Component {
         const [x, y] = P(s.d, s.a), v = world.rate(s.c.name), st = world.stateOf(s.c), away = this.away(s.c.name),
           tone = st === 'stale' || world.cold ? 'none' : away ? 'away' : 'home';
         flows.push(this.flow(s.c.name, this.curve(cx, cy, x, y, p.x.here), v, tone,
-          st === 'down' ? 'dead' : st === 'stale' ? 'stale' : '', scale, away, this.why([s.c]),
+          st === 'down' ? 'dead' : st === 'stale' ? 'stale' : '', scale, away, this.why('clusters', s.c.name),
           `Why ${s.c.name}? ${s.c.why}`));
         nodes.push(this.node(p, s, at, W, slim));
       }

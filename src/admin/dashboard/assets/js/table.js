@@ -98,7 +98,8 @@ export class ClusterTable extends Component {
       aria-sort=${sort[0] === id ? (sort[1] > 0 ? 'ascending' : 'descending') : null}>
       ${id === 'trend' ? name
       : html`<button type="button" title=${unit || null}
-      onClick=${() => setSort(sort[0] === id ? (sort[1] === -1 ? [id, 1] : ['site', 1]) : [id, -1])}>${name}</button>`}
+      onClick=${() => setSort(sort[0] !== id ? [id, -1] : sort[1] === -1 ? [id, 1] : only ? [id, -1] : ['site', 1])}>
+      ${name}</button>`}
       </th>`);
     return html`<section class="panel tablewrap" aria-label="Clusters">
       <div class="scroll" tabindex="0" role="region" aria-label="Clusters, table">

@@ -22,10 +22,10 @@ function reported(x) {
   const told = world.remote(x.name);
   if (!told) return section('What it reports', null,
     html`<p class="note">Nothing: no proxy of this site is a peer of this one (fleet.peers).</p>`);
-  const since = world.fleetHeard ? (performance.now() - world.fleetHeard) / 1000 : 0, age = (told.age_s || 0) + since;
+  const since = world.fleetHeard ? (performance.now() - world.fleetHeard) / 1000 : 0, age = x.here ? world.proxies(x.name).age : (told.age_s || 0) + since;
   const hint = html`<span class=${'hint num' + (told.live === false && !x.here ? ' warn' : '')}>${ago(age)} old</span>`;
   if (!told.clusters) return section('What it reports', hint, html`<p class="note">It has not been heard yet.</p>`);
-  // The own site's report is the sum over the proxies that report: one that is silent does not make it old.
+  // The own site's report is the sum over the proxies that report now: one that is silent does not make it old.
   const isOld = told.live === false && !x.here, cls = isOld ? ' old' : '';
   const services = told.services.length ? html`<div class="scroll">
     <table class=${'dense' + cls}><thead><tr><th class="l" scope="col">Service</th>
@@ -35,7 +35,7 @@ function reported(x) {
       ${told.services.slice(0, 100).map(s => html`<tr key=${s.name}>
       <th scope="row"><a href=${'#/services/' + encodeURIComponent(s.name)}>${s.name}</a></th>
       <td class="r num">${rate(s.demand_rps)}</td><td class="r num">${pct(s.spill_ratio)}</td>
-      <td class="r num">${world.budget(s.name) ? usd(s.budget_left_usd) : '\u2013'}</td></tr>`)}</tbody></table></div>`
+      <td class="r num">${world.budget(s.name) !== null ? usd(s.budget_left_usd) : '\u2013'}</td></tr>`)}</tbody></table></div>`
         : html`<p class="note">No service has traffic there.</p>`;
   const seen = told.clusters.length ? html`<div class="scroll"><table class=${'dense' + cls}>
     <thead><tr><th class="l" scope="col">Cluster, seen from there</th>

@@ -251,7 +251,7 @@ export function services({ arg, query, setQuery, act }) {
         num(Math.max(f.refused, f.errors)), '/s',
         `${pct(Math.max(f.refused, f.errors) / (f.demand || 1))} of the demand`, { cls: 'bad' }) : null}
       ${kpi('Spend', priced ? usd(s.cost_usd_per_h) : '\u2013', priced ? '/h' : '',
-        budget ? `budget ${usd(budget)}/h` : priced ? 'no budget set' : 'no cluster has a price')}</div>
+        budget !== null ? `budget ${usd(budget)}/h` : priced ? 'no budget set' : 'no cluster has a price')}</div>
     <div class="cols"><section class="panel charts" aria-label="Time line">${ranges}
       <${Chart} key=${range + 'a'} ...${common} x=${x} title="Shares" height=${172} events stacked max=${1} fmt=${pct}
         series=${[...s.order.slice(0, 3).map((c, i) => ({ name: c, tone: AWAY[i], values: share(c) })), {
@@ -272,7 +272,7 @@ export function services({ arg, query, setQuery, act }) {
       <${Chart} key=${range + 'e'} ...${common} x=${x} title="Spend" unit="$/h" height=${92} axis
         fmt=${v => v.toFixed(2)} tick=${v => '$' + (v >= 10 ? Math.round(v) : +v.toFixed(2))}
         series=${[{ name: 'spend', tone: 'away', fill: true, values: of('usd_per_hour') }]}
-        limits=${budget ? [{ y: budget, text: `budget ${usd(budget)}/h` }] : []} />
+        limits=${budget !== null ? [{ y: budget, text: `budget ${usd(budget)}/h` }] : []} />
     </section><div class="stack">${order(s, f)}${budgetPanel(s, budget)}
       ${section('Rules', null,
       rules([['data', words(set.data || []) || 'any'], ['needs', words(set.needs || []) || 'nothing'],
@@ -315,11 +315,13 @@ function barred(s, c) {
   const needs = (world.set('services', s.name)?.needs || []).filter(n => !(cl.offers || []).includes(n));
   return needs.length ? `does not offer ${words(needs)}` : 'may not serve it';
 }
+// The length of a gauge: the budget is at 80 %.
+const spentPart = (s, budget) => `${s.cost_usd_per_h > 0 ? Math.min(100, 80 * s.cost_usd_per_h / budget) : 0}%`;
 function budgetPanel(s, budget) {
-  const left = s.budget_left_usd, full = budget ? budget / 12 : 0;
-  return section('Budget', budget ? html`<span class="hint num">${usd(budget)}/h</span>` : null,
-    budget ? html`<div class="budget"><div class=${'gauge ' + (s.cost_usd_per_h > budget ? 'over' : '')}>
-    <span class="bg-away" style=${{ '--w': Math.min(100, 80 * s.cost_usd_per_h / budget) + '%' }}></span>
+  const left = s.budget_left_usd, full = budget / 12;
+  return section('Budget', budget !== null ? html`<span class="hint num">${usd(budget)}/h</span>` : null,
+    budget !== null ? html`<div class="budget"><div class=${'gauge ' + (s.cost_usd_per_h > budget ? 'over' : '')}>
+    <span class="bg-away" style=${{ '--w': spentPart(s, budget) }}></span>
     <i class="limit"></i></div>
     <dl><dt>spent now</dt><dd class="num">${usd(s.cost_usd_per_h)}/h</dd><dt>left now</dt>
       <dd class="num">
@@ -565,7 +567,7 @@ export function cost({ query, setQuery }) {
     series = spenders.slice(0, 2).map((q, i) => ({ name: q.s.name, tone: tones[i], values: fill(q) }));
   if (rest.length) series.push({ name: `${rest.length} more`, tone: 'info',
     values: x.map((_, i) => rest.reduce((a, q) => a + (fill(q)[i] || 0), 0)) });
-  const budgets = world.services.filter(s => world.budget(s.name)),
+  const budgets = world.services.filter(s => world.budget(s.name) !== null),
     rows = world.services.flatMap(s => s.order.filter(c => world.priced(c)).map(c => ({ s, c })));
   const limit = budgets.length === 1
     ? [{ y: world.budget(budgets[0].name),
@@ -575,7 +577,7 @@ export function cost({ query, setQuery }) {
     return [q.name, p ? `${usd(p.gib)} a GiB, ${usd(p.million)} a million` : 'nothing']; });
   const bill = world.costs(), paid = (bill?.services || []).flatMap(s =>
     s.clusters.filter(c => c.requests > 0 || c.bytes > 0).map(c => ({ s, c })));
-  return html`<section class="pagehead"><div><h1><span class="num">${usd(t.usd)}</span><small> an hour now${world.one ? `, by ${world.one}` : ''}</small></h1>
+  return html`<section class="pagehead"><div><h1><span class="num">${usd(t.usd)}</span><small> an hour now</small></h1>
     <p class="vsub">
     ${t.away > 0.5
     ? `${rate(t.away)} are served away from home. ${t.usd > 0
@@ -639,7 +641,7 @@ export function cost({ query, setQuery }) {
         return html`<div class="budget"><div class="bl"><a href=${'#/services/' + encodeURIComponent(s.name)}>
         ${s.name}</a><span class="num">${usd(s.cost_usd_per_h)} of ${usd(b)}/h</span></div>
         <div class=${'gauge ' + (s.cost_usd_per_h > b ? 'over' : '')}>
-        <span class="bg-away" style=${{ '--w': Math.min(100, 80 * s.cost_usd_per_h / b) + '%' }}></span>
+        <span class="bg-away" style=${{ '--w': spentPart(s, b) }}></span>
         <i class="limit"></i></div></div>`; }) : html`<p class="note">No service has one.</p>`)}
         ${section('Prices', html`<span class="hint">from the file</span>`, rules(perSite.map(([k, v]) => [k, v])),
         html`<p class="note">Bytes from cluster to proxy. Fixed costs are not included.</p>`)}</div></div>`;

@@ -185,23 +185,29 @@ class World {
   get fleeted() {
     return Array.isArray(this.fleet?.sites) && (this.fleet.sites.length > 1 || this.members().length > 1); }
   remote(site) { const all = this.fleet?.sites; return Array.isArray(all) ? all.find(x => x.site === site) : null; }
+  // What each site sends to a cluster: [site, exchanges a second], by the newest reports.
+  sentTo(name) {
+    if (this.sentBy !== this.fleet) {
+      this.sentBy = this.fleet; this.sent = new Map();
+      for (const x of this.fleet.sites) for (const c of x.clusters || []) {
+        const parts = this.sent.get(c.name) || []; this.sent.set(c.name, parts);
+        parts.push([x.site, c.requests_per_s || 0]);
+      }
+    }
+    return this.sent.get(name) || [];
+  }
   // Exchanges a second of a cluster over all sites, if the fleet reports them.
   everywhere(name) {
     if (!this.fleeted) return null;
     // The own site's report is the sum over its proxies, this one among them; without it, only its own rate is known.
-    const own = this.fleet.sites.some(x => x.site === this.site && x.clusters);
-    let sum = own ? 0 : this.rate(name);
-    for (const x of this.fleet.sites) for (const c of x.clusters || []) if (c.name === name) sum += c.requests_per_s
-      || 0;
-    return sum;
+    const own = this.remote(this.site)?.clusters;
+    return this.sentTo(name).reduce((sum, [, rps]) => sum + rps, own ? 0 : this.rate(name));
   }
   // The oldest report that is part of it, where a site is not heard now: its last figure still counts.
   everywhereAge(name) {
-    const all = this.everywhere(name), counts = c => c.name === name && c.requests_per_s > Math.max(0.05, 0.02 * all);
-    let age = 0;
-    if (this.fleeted) for (const x of this.fleet.sites) if ((x.clusters || []).some(counts)) age =
-      Math.max(age, this.siteAge(x.site));
-    return age;
+    if (!this.fleeted) return 0;
+    const least = Math.max(0.05, 0.02 * this.everywhere(name));
+    return Math.max(0, ...this.sentTo(name).filter(([, rps]) => rps > least).map(([site]) => this.siteAge(site)));
   }
 
   // The same for several clusters: the sum, and the age of its oldest part that is not heard now, else 0.
@@ -223,6 +229,24 @@ class World {
   }
   rate(name) { if (this.rateOf !== this.version) { this.rateOf = this.version;
     this.ratesNow = this.rates(); } return this.ratesNow.get(name) || 0; }
+  // The service that sends most to a cluster or to a site, by the newest snapshot; without traffic the first one of its
+  // clusters.
+  mostTo(kind, name) {
+    if (this.mostOf !== this.version) {
+      this.mostOf = this.version; this.most = { clusters: new Map(), sites: new Map() };
+      const keep = (map, key, service, rps) => { const was = map.get(key);
+        if (!was || rps > was.rps) map.set(key, { service, rps }); };
+      for (const s of this.services) {
+        const sites = new Map();
+        for (const c of s.order) {
+          const rps = s.to[c] || 0, site = this.byName.get(c)?.site;
+          keep(this.most.clusters, c, s.name, rps); sites.set(site, (sites.get(site) || 0) + rps);
+        }
+        for (const [site, rps] of sites) keep(this.most.sites, site, s.name, rps);
+      }
+    }
+    return this.most[kind].get(name)?.service ?? null;
+  }
   home(service) { return service.order[0]; }
   stateOf(c) {
     if (!c) return 'idle';
@@ -294,10 +318,7 @@ class World {
   // The settings of a service, cluster or site, as configured.
   set(kind, name) { return this.config?.[kind]?.[name] ?? null; }
   // What this proxy may spend: its part at present where the proxies of the site share the budget.
-  budget(name) { const part = this.services.find(s => s.name === name)?.budget_usd_per_h;
-    if (part !== undefined) return part;
-    const b = this.set('services', name)?.budget;
-    return b && b.usd_per_hour ? b.usd_per_hour * (b.share ?? 1) : null; }
+  budget(name) { return this.services.find(s => s.name === name)?.budget_usd_per_h ?? null; }
   price(c) { const p = this.set('clusters', c)?.cost;
     return p ? { gib: p.per_gib || 0, million: p.per_million_requests || 0 } : { gib: 0, million: 0 }; }
   priced(c) { const p = this.price(c); return p.gib > 0 || p.million > 0; }
