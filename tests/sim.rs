@@ -174,7 +174,8 @@ fn in_an_overload_a_proxy_without_reports_holds_the_queue_short() {
     assert!(inferred < 1.07 * reported, "{inferred} ms instead of {reported} ms");
 }
 
-/// The gate of the benchmark is 3 % over more seeds and the whole time.
+/// Fails if the reports of other proxies make choices worse. That the fleet gains something is a gate of the benchmark (3 %, more
+/// seeds, the whole time); with few requests, of the test above.
 #[test]
 fn with_a_fleet_requests_take_no_longer_than_with_reports() {
     for name in ["S9-fleet", "S12-fleet"] {

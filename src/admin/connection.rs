@@ -56,9 +56,7 @@ pub(super) struct Client(Arc<Connections>, Arc<Open>);
 impl Client {
     /// Counts the connection, once.
     pub(super) fn unread(&self) {
-        if !self.1.is_counted.swap(true, Ordering::Relaxed) {
-            self.0.count(AdminRefusal::Unread);
-        }
+        self.0.unread(&self.1);
     }
 }
 
@@ -108,7 +106,14 @@ impl Connections {
         let ended = end_least(&mut open, |open| {
             Some(open.stalled_ms.load(Ordering::Relaxed)).filter(|since| *since != u64::MAX)
         });
-        if ended.is_some_and(|open| !open.is_counted.swap(true, Ordering::Relaxed)) {
+        if let Some(open) = ended {
+            self.unread(&open);
+        }
+    }
+
+    /// Counts a connection whose client does not read, once.
+    fn unread(&self, open: &Open) {
+        if !open.is_counted.swap(true, Ordering::Relaxed) {
             self.count(AdminRefusal::Unread);
         }
     }
@@ -215,8 +220,8 @@ impl<S> Timed<S> {
         Poll::Ready(late)
     }
 
-    /// Counts the connection if this is its end because the client does not read. For bytes that the kernel has
-    /// accepted, the kernel notices it (`TCP_USER_TIMEOUT`).
+    /// Counts the connection if this error says that the client did not read in time. The error is this stream's own, or
+    /// the kernel's for bytes that it has accepted (`TCP_USER_TIMEOUT`).
     fn note<T>(&mut self, result: &io::Result<T>) {
         let is_late = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
         if is_late {

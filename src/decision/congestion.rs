@@ -2,8 +2,8 @@
 //!
 //! While the queue of a cluster is long, the cluster accepts a smaller share. If it accepted everything again as soon as the
 //! queue is empty, the queue would return one response time later. Share and queue would oscillate, with a period of about a
-//! second, and requests would wait longer than with a constant share of the same mean. So the rate at which exchanges ended at the cluster while it had a queue
-//! is remembered as a bound of what is sent there, and is raised slowly, the longer there is no queue the faster: as TCP does
+//! second, and requests would wait longer than with a constant share of the same mean. So the rate at which exchanges ended at
+//! the cluster while it had a queue is remembered as a bound of what is sent there, and is raised slowly, the longer there is no queue the faster: as TCP does
 //! after a loss (RFC 5681, RFC 9438).
 //!
 //! # Units
@@ -13,8 +13,8 @@
 //! * A bound rises while there is no queue, to the whole demand within nine seconds, and is not below what the cluster completes.
 //! * The bound does not limit a lower demand: after an overload nothing spills because of it.
 
-/// The bound is set once this many responses have arrived while the cluster had a queue. With fewer, random variation would
-/// count as a queue.
+/// The bound is set after this many responses from the cluster while it had a queue. After fewer, random variation could be
+/// mistaken for a queue.
 const EVIDENCE: f64 = 30.0;
 /// Time constant with which the bound follows the completion rate while there is a queue, in seconds.
 const FOLLOWS: f64 = 0.5;
@@ -46,7 +46,7 @@ pub struct Seen {
     pub ended_rate: f64,
     /// Exchanges offered to it, a second.
     pub demand: f64,
-    /// Whether far fewer are offered than a moment ago.
+    /// Whether the offered rate has dropped sharply.
     pub fell: bool,
 }
 

@@ -51,9 +51,9 @@ results! {
         Busy "busy",
         /// An event stream beyond the limit, answered 503.
         EventStreams "event_streams",
-        /// The connection of a fleet peer beyond the limit, answered 503.
+        /// A connection of a fleet peer, answered 503 because the limit of such connections was reached.
         FleetConnections "fleet_connections",
-        /// A request of a fleet peer that came too soon after the one before, and was answered late.
+        /// A request that a fleet peer sent too soon after its previous one; it was answered late.
         FleetRequests "fleet_requests",
     }
     /// Which side aborted an exchange before the client had the complete response.

@@ -392,7 +392,7 @@ fn three_proxies_divide_a_limit_and_two_take_over_the_part_of_a_dead_one() {
     drop(proxies);
 }
 
-fn get_local(at: SocketAddr, path: &str) -> Answer {
+pub fn get_local(at: SocketAddr, path: &str) -> Answer {
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     ask_raw(at, request.as_bytes())
 }

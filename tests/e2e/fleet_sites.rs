@@ -2,7 +2,7 @@
 //! server that answers nothing, and servers that NATS announces.
 
 use super::fault::{Fault, Relay};
-use super::fleet::{ask, hold, live, site};
+use super::fleet::{ask, get_local, hold, live, site};
 use super::nats::{members, nats, server};
 use super::support::*;
 use serde_json::Value;
@@ -34,6 +34,12 @@ impl Member {
         );
         let file = folder.write(&format!("{}.yaml", self.admin.port()), &text);
         self.process = Some(Process::proxy(&file));
+    }
+
+    /// Starts it with this NATS server, and more keys of `fleet.nats`.
+    fn start_on(&mut self, nats: SocketAddr, more: &str, folder: &Folder, cluster: &Cluster) {
+        let fleet = format!("nats: {{ url: \"nats://{nats}\"{more} }}");
+        self.start(folder, &fleet, &[("idc", "idc", cluster.address)]);
     }
 
     /// Sends requests that the cluster never answers.
@@ -96,7 +102,7 @@ fn two_peers_of_a_site_report_the_sum_of_its_three_proxies_and_one_is_enough() {
         asked.map(|member| member["url"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(asked.len(), 2, "{asked:?}");
-    // Every proxy of a site has a part of what the site does, and any of its peers tells the sum.
+    // Each proxy holds a different number of requests; a report of the site has their sum.
     let held: Vec<_> = [(0, 2), (1, 3), (2, 4), (3, 5)]
         .map(|(member, count)| all[member].hold(count))
         .into_iter()
@@ -106,13 +112,13 @@ fn two_peers_of_a_site_report_the_sum_of_its_three_proxies_and_one_is_enough() {
     eventually("the sum over the own site", || all[1].in_flight("west", "idc") == 12);
     eventually("the other site's", || all[2].in_flight("east", "idc") == 2);
 
-    // One of the two dies: the other one still tells the sum of those that are left.
+    // One of the two is killed: the other one reports the sum over the proxies that are left.
     let dead = all.iter().position(|of| asked[0].ends_with(&of.admin.to_string())).unwrap();
     all[dead].process = None;
     eventually("two of three", || all[0].sees("west") == (2, 3, true));
     let left = 12 - [0, 3, 4, 5][dead];
     eventually("the sum of two", || all[0].in_flight("west", "idc") == left);
-    // The other dies too: a third one is asked.
+    // The other one is killed too: the third proxy is asked.
     let second = all.iter().position(|of| asked[1].ends_with(&of.admin.to_string())).unwrap();
     all[second].process = None;
     eventually("one of three", || all[0].sees("west") == (1, 3, true));
@@ -157,8 +163,7 @@ fn each_half_of_a_partitioned_nats_has_the_sum_of_its_own_proxies() {
     // A proxy of each site at each server.
     let mut all = ["east", "west", "east", "west"].map(Member::of);
     for (own, member) in all.iter_mut().enumerate() {
-        let fleet = format!("nats: {{ url: \"nats://{}\" }}", joined.at[own / 2]);
-        member.start(&folder, &fleet, &[("idc", "idc", cluster.address)]);
+        member.start_on(joined.at[own / 2], "", &folder, &cluster);
     }
     let held: Vec<_> =
         all.iter().zip([2, 3, 4, 5]).flat_map(|(of, count)| of.hold(count)).collect();
@@ -206,8 +211,7 @@ fn a_slow_nats_keeps_the_site_live_and_one_that_answers_nothing_is_given_up() {
     let mut all = ["east", "west"].map(Member::of);
     let urls = [line.at, at];
     for (member, url) in all.iter_mut().zip(urls) {
-        let fleet = format!("nats: {{ url: \"nats://{url}\" }}");
-        member.start(&folder, &fleet, &[("idc", "idc", cluster.address)]);
+        member.start_on(url, "", &folder, &cluster);
     }
     let meet = |what: &str| {
         within(2 * PATIENCE, what, || {
@@ -241,8 +245,7 @@ fn a_slow_nats_keeps_the_site_live_and_one_that_answers_nothing_is_given_up() {
     assert!(error.is_string(), "and says why: {error}");
     eventually("reports are dropped, not kept", || dropped() > before);
     assert!(live(ask(all[0].admin)).is_empty() && live(ask(all[1].admin)).is_empty());
-    let ready = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-    assert_eq!(ask_raw(all[0].admin, ready).status, 200, "and it serves on");
+    assert_eq!(get_local(all[0].admin, "/readyz").status, 200, "and it serves on");
     line.set(Fault::None);
     meet("both see each other again");
     drop(held);
@@ -268,8 +271,7 @@ fn announced_servers_are_used_unless_the_configuration_says_no() {
     let (first, _second) = (begin(0), begin(1));
     let mut all = ["east", "west"].map(Member::of);
     for (member, more) in all.iter_mut().zip(["", ", ignore_discovered_servers: true"]) {
-        let fleet = format!("nats: {{ url: \"nats://{}\"{more} }}", at[0]);
-        member.start(&folder, &fleet, &[("idc", "idc", cluster.address)]);
+        member.start_on(at[0], more, &folder, &cluster);
     }
     let connected = |member: &Member| nats(member.admin)["connected"] == true;
     eventually("both are connected, to the first", || all.iter().all(connected));

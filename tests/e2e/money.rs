@@ -1,6 +1,7 @@
 //! Money with real processes: bytes are metered as they arrive, budgets are held, and balances survive a restart.
 
 use super::admin::tidegate;
+use super::fleet::get_local;
 use super::support::*;
 use super::tls::folder_with;
 use super::upstream2::http2_nginx;
@@ -302,7 +303,7 @@ fn two_proxies_divide_a_budget_and_the_idle_one_lends() {
     let cloud = place(1_000, 20_000);
     let (admins, webs) = ([free(), free()], [free(), free()]);
     let (folder, states) = (Folder::new(), [Folder::new(), Folder::new()]);
-    // $36 an hour are a cent a second, half of it for each proxy; a full bucket has the dollars of five minutes.
+    // $36 an hour is a cent a second, and each proxy has half of that. A full bucket holds the budget of five minutes.
     states[0].write("budgets.json", "{\"shop\": 0.001}");
     states[1].write("budgets.json", "{\"shop\": 1.5}");
     let start = |own: usize| {
@@ -328,9 +329,8 @@ fn two_proxies_divide_a_budget_and_the_idle_one_lends() {
     let mut proxies = [Some(start(0)), Some(start(1))];
     let spent = |own: usize| -> Option<f64> {
         TcpStream::connect(admins[own]).ok()?;
-        let request = b"GET /api/v1/cost HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         let report: serde_json::Value =
-            serde_json::from_str(&ask_raw(admins[own], request).body).ok()?;
+            serde_json::from_str(&get_local(admins[own], "/api/v1/cost").body).ok()?;
         report["usd"].as_f64()
     };
     eventually("both answer", || spent(0).is_some() && spent(1).is_some());
@@ -346,11 +346,7 @@ fn two_proxies_divide_a_budget_and_the_idle_one_lends() {
     std::thread::park_timeout(Duration::from_secs(7));
     let lent = rate(10);
     let part = |own: usize| {
-        let text = ask_raw(
-            admins[own],
-            b"GET /api/v1/services HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
-        )
-        .body;
+        let text = get_local(admins[own], "/api/v1/services").body;
         let services: serde_json::Value = serde_json::from_str(&text).unwrap();
         services[0]["budget_usd_per_h"].as_f64().unwrap()
     };

@@ -23,10 +23,10 @@ function reported(x) {
   if (!told) return section('What it reports', null,
     html`<p class="note">Nothing: no proxy of this site is a peer of this one (fleet.peers).</p>`);
   const since = world.fleetHeard ? (performance.now() - world.fleetHeard) / 1000 : 0, age = x.here ? world.proxies(x.name).age : (told.age_s || 0) + since;
-  const hint = html`<span class=${'hint num' + (told.live === false && !x.here ? ' warn' : '')}>${ago(age)} old</span>`;
-  if (!told.clusters) return section('What it reports', hint, html`<p class="note">It has not been heard yet.</p>`);
   // The own site's report is the sum over the proxies that report now: one that is silent does not make it old.
   const isOld = told.live === false && !x.here, cls = isOld ? ' old' : '';
+  const hint = html`<span class=${'hint num' + (isOld ? ' warn' : '')}>${ago(age)} old</span>`;
+  if (!told.clusters) return section('What it reports', hint, html`<p class="note">It has not been heard yet.</p>`);
   const services = told.services.length ? html`<div class="scroll">
     <table class=${'dense' + cls}><thead><tr><th class="l" scope="col">Service</th>
       <th class="r" scope="col">Demand</th><th class="r" scope="col">Away</th>
