@@ -22,12 +22,17 @@ fn bounded(seed: u64) -> World {
     panic!("seed {seed}: no bound within 20 s");
 }
 
-/// Whether there is a bound at any moment of this time.
-fn ever(world: &mut World, milliseconds: u64, mut when: impl FnMut(&World) -> bool) -> bool {
-    (0..milliseconds / 50).any(|_| {
+/// Fails if there is a bound at a sweep of this time at which the condition holds, or if it holds at few sweeps.
+fn never(world: &mut World, milliseconds: u64, mut when: impl FnMut(&World) -> bool) {
+    let mut sweeps = 0;
+    for _ in 0..milliseconds / 50 {
         world.pass(50);
-        when(world) && bound(world).is_some()
-    })
+        if when(world) {
+            sweeps += 1;
+            assert_eq!(bound(world), None, "after {sweeps} sweeps");
+        }
+    }
+    assert!(sweeps > 20, "{sweeps} sweeps");
 }
 
 #[test]
@@ -43,7 +48,7 @@ fn a_cluster_that_is_alone_has_none() {
             }
         }
         assert!(is_alone(&world), "seed {seed}");
-        assert!(!ever(&mut world, 2_000, is_alone), "seed {seed}: {:?}", bound(&world));
+        never(&mut world, 2_000, is_alone);
     }
 }
 
@@ -57,17 +62,13 @@ fn a_cluster_that_returns_has_none_until_its_ramp_is_over() {
         world.places[0].up = true;
         // A small part of this fills it.
         world.rate = 2_500.0;
-        let mut returning = 0;
         let returns = |world: &World| {
             let shares = &world.signals.classes[ClassIndex(0)].choices;
             let open = world.assessor.clusters[ClusterIndex(0)]
                 .return_share(Timestamp::from_nanos(world.now));
-            let is_returning = open < 1.0 && shares.iter().any(|choice| choice.slot == 0);
-            returning += u32::from(is_returning);
-            is_returning
+            open < 1.0 && shares.iter().any(|choice| choice.slot == 0)
         };
-        assert!(!ever(&mut world, 8_000, returns), "seed {seed}: {:?}", bound(&world));
-        assert!(returning > 20, "seed {seed}: {returning} sweeps");
+        never(&mut world, 8_000, returns);
     }
 }
 
@@ -76,14 +77,9 @@ fn a_cluster_that_reports_its_queue_has_none() {
     for seed in 0..8 {
         let mut world = bounded(seed);
         world.reports = true;
-        let mut reported = 0;
-        let reports = |world: &World| {
-            let is_reported = world.assessor.classes[ClassIndex(0)].tracks[0].report().is_some();
-            reported += u32::from(is_reported);
-            is_reported
-        };
-        assert!(!ever(&mut world, 5_000, reports), "seed {seed}: {:?}", bound(&world));
-        assert!(reported > 20, "seed {seed}: {reported} sweeps");
+        never(&mut world, 5_000, |world| {
+            world.assessor.classes[ClassIndex(0)].tracks[0].report().is_some()
+        });
     }
 }
 
@@ -92,15 +88,13 @@ fn while_every_cluster_has_a_queue_there_is_none() {
     for seed in 0..8 {
         let mut world = bounded(seed);
         world.places[1].servers = 2;
-        let (mut before, mut sweeps) = (false, 0);
+        let mut before = false;
         let overloaded = |world: &World| {
             // The overload of a sweep is that of the last one's queues.
             let (last, now) = (before, world.assessor.classes[ClassIndex(0)].is_overloaded());
             before = now;
-            sweeps += u32::from(last && now);
             last && now
         };
-        assert!(!ever(&mut world, 10_000, overloaded), "seed {seed}: {:?}", bound(&world));
-        assert!(sweeps > 20, "seed {seed}: {sweeps} sweeps");
+        never(&mut world, 10_000, overloaded);
     }
 }
